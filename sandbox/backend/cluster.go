@@ -1,0 +1,129 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// RealCluster is an Apache Kafka 4.1 of the test's own, so that its nodes may be killed. Nodes count from 1.
+type RealCluster struct {
+	Broker
+	script string
+	env    []string
+	dir    string
+}
+
+// Cluster starts a real cluster of 1 or 3 nodes from the jars that deployments/local/kafka-local.sh fetched. On another
+// back end than kafka41 the test does not run.
+func Cluster(t testing.TB, nodes int) *RealCluster {
+	t.Helper()
+	if Name() != Kafka41 {
+		NotRun(t, "needs real brokers of its own to kill; runs on kafka41")
+	}
+	_, here, _, _ := runtime.Caller(0)
+	script := filepath.Join(filepath.Dir(here), "..", "..", "deployments", "local", "kafka-local.sh")
+	libs := os.Getenv("TEST_KAFKA_LIBS")
+	if libs == "" {
+		libs = "/var/tmp/kafka-local/libs"
+	}
+	if _, err := os.Stat(libs); err != nil {
+		t.Fatalf("no Kafka jars: %v (run `KL=%s %s libs`)", err, filepath.Dir(libs), script)
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "sluice-kafka-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(libs, filepath.Join(dir, "libs")); err != nil {
+		t.Fatal(err)
+	}
+	// The three client ports are shift+9092 and the next even ones; SASL and quorum ports shift along.
+	shift := FreePort(t)/2*2 - 14_000
+	c := &RealCluster{script: script, dir: dir, env: append(os.Environ(), "KL="+dir, fmt.Sprint("SHIFT=", shift), "HEAP=256m", "TIER=1")}
+	c.Name = Name()
+	for i := range nodes {
+		c.Brokers = append(c.Brokers, fmt.Sprintf("127.0.0.1:%d", 9092+2*i+shift))
+	}
+	t.Cleanup(func() {
+		c.run(t, "down")
+		if err := os.RemoveAll(dir); err != nil {
+			t.Logf("remove %s: %v", dir, err)
+		}
+	})
+	c.run(t, "up", strconv.Itoa(nodes))
+	return c
+}
+
+// Kill ends node n by SIGKILL and returns when its port answers nobody: the threads of a killed JVM die one by one.
+func (c *RealCluster) Kill(t testing.TB, n int) {
+	t.Helper()
+	c.run(t, "kill", strconv.Itoa(n))
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		conn, err := net.Dial("tcp", c.Brokers[n-1])
+		if err != nil {
+			return
+		}
+		_ = conn.Close()
+		if time.Now().After(deadline) {
+			t.Fatalf("node %d did not die", n)
+		}
+	}
+}
+
+// Start brings a killed node back; it returns when the client port listens.
+func (c *RealCluster) Start(t testing.TB, n int) { t.Helper(); c.run(t, "start", strconv.Itoa(n)) }
+
+// Pause stops node n by SIGSTOP: its sockets stay open and answer nothing.
+func (c *RealCluster) Pause(t testing.TB, n int) { t.Helper(); c.signal(t, n, syscall.SIGSTOP) }
+
+// Resume lets a paused node go on.
+func (c *RealCluster) Resume(t testing.TB, n int) { t.Helper(); c.signal(t, n, syscall.SIGCONT) }
+
+// Tool runs one of Kafka's own command-line tools against the cluster and returns what it printed.
+func (c *RealCluster) Tool(t testing.TB, class string, args ...string) string {
+	t.Helper()
+	return c.run(t, append([]string{"tool", class}, args...)...)
+}
+
+func (c *RealCluster) signal(t testing.TB, n int, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(c.pid(t, n), s); err != nil {
+		t.Fatalf("%v to node %d: %v", s, n, err)
+	}
+}
+
+func (c *RealCluster) pid(t testing.TB, n int) int {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(c.dir, fmt.Sprint("pid", n)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+// run calls the script. The brokers it starts write to files of their own, so its output ends with it.
+func (c *RealCluster) run(t testing.TB, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.script, args...)
+	cmd.Env = c.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", filepath.Base(c.script), strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
