@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,15 +29,7 @@ func Cluster(t testing.TB, nodes int) *RealCluster {
 	if Name() != Kafka41 {
 		NotRun(t, "needs real brokers of its own to kill; runs on kafka41")
 	}
-	_, here, _, _ := runtime.Caller(0)
-	script := filepath.Join(filepath.Dir(here), "..", "..", "deployments", "local", "kafka-local.sh")
-	libs := os.Getenv("TEST_KAFKA_LIBS")
-	if libs == "" {
-		libs = "/var/tmp/kafka-local/libs"
-	}
-	if _, err := os.Stat(libs); err != nil {
-		t.Fatalf("no Kafka jars: %v (run `KL=%s %s libs`)", err, filepath.Dir(libs), script)
-	}
+	script, libs := recipe(t, Kafka41)
 	dir, err := os.MkdirTemp("/var/tmp", "sluice-kafka-")
 	if err != nil {
 		t.Fatal(err)
@@ -82,17 +73,17 @@ func (c *RealCluster) Kill(t testing.TB, n int) {
 // Start brings a killed node back; it returns when the client port listens.
 func (c *RealCluster) Start(t testing.TB, n int) { t.Helper(); c.run(t, "start", strconv.Itoa(n)) }
 
-// Pause stops node n by SIGSTOP: its sockets stay open and answer nothing.
-func (c *RealCluster) Pause(t testing.TB, n int) { t.Helper(); c.signal(t, n, syscall.SIGSTOP) }
+// Pause stops node n by SIGSTOP: its sockets stay open and answer nothing. The end of the test resumes it, so that it
+// can die.
+func (c *RealCluster) Pause(t testing.TB, n int) {
+	t.Helper()
+	pid := c.pid(t, n)
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // it may be gone by then
+	c.signal(t, n, syscall.SIGSTOP)
+}
 
 // Resume lets a paused node go on.
 func (c *RealCluster) Resume(t testing.TB, n int) { t.Helper(); c.signal(t, n, syscall.SIGCONT) }
-
-// Tool runs one of Kafka's own command-line tools against the cluster and returns what it printed.
-func (c *RealCluster) Tool(t testing.TB, class string, args ...string) string {
-	t.Helper()
-	return c.run(t, append([]string{"tool", class}, args...)...)
-}
 
 func (c *RealCluster) signal(t testing.TB, n int, s syscall.Signal) {
 	t.Helper()

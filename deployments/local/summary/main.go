@@ -1,0 +1,169 @@
+// Command summary reads what `go test -json` wrote for each back end and says in one table what passed, failed and did
+// not run. It exits 1 when a test failed, a package did not build, a back end ran nothing, or a test ran on no back end.
+//
+//	summary DIR          DIR/<back end>.json, all of them
+//	summary -line FILE   one line for one of them, and the output of what failed
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// event is one line of `go help test2json`.
+type event struct {
+	Action, Package, Test, Output string
+}
+
+// run is what one back end did. Only top-level tests count: how many subtests there are is the test's own affair.
+type run struct {
+	name                    string
+	passed, failed, skipped map[string]bool
+	reasons                 map[string]string // of the skipped
+	broken                  map[string]bool   // packages that failed outside any test
+	output                  map[string][]string
+}
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "-line" {
+		r, err := read(os.Args[2])
+		exitOn(err)
+		fmt.Println(r)
+		return
+	}
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: summary DIR | summary -line FILE")
+		os.Exit(2)
+	}
+	files, err := filepath.Glob(filepath.Join(os.Args[1], "*.json"))
+	exitOn(err)
+	var runs []*run
+	for _, file := range files {
+		r, err := read(file)
+		exitOn(err)
+		runs = append(runs, r)
+	}
+	if !report(runs) {
+		os.Exit(1)
+	}
+}
+
+func exitOn(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "summary:", err)
+		os.Exit(1)
+	}
+}
+
+func read(file string) (*run, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r := &run{
+		name: strings.TrimSuffix(filepath.Base(file), ".json"), passed: map[string]bool{}, failed: map[string]bool{},
+		skipped: map[string]bool{}, reasons: map[string]string{}, broken: map[string]bool{}, output: map[string][]string{},
+	}
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var e event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			continue // what a tool prints beside the stream
+		}
+		r.add(e)
+	}
+	return r, lines.Err()
+}
+
+func (r *run) add(e event) {
+	top, _, sub := strings.Cut(e.Test, "/")
+	id := e.Package + "." + top
+	switch {
+	case e.Action == "output":
+		if _, reason, ok := strings.Cut(e.Output, "NOT RUN"); ok {
+			r.reasons[id] = strings.Trim(reason, ": \n")
+		}
+		if len(r.output[id]) < 200 {
+			r.output[id] = append(r.output[id], e.Output)
+		}
+	case e.Test == "" && (e.Action == "fail" || e.Action == "build-fail"):
+		r.broken[e.Package] = true
+	case e.Test == "" || sub:
+	case e.Action == "pass":
+		r.passed[id] = true
+		delete(r.output, id)
+	case e.Action == "fail":
+		r.failed[id] = true
+	case e.Action == "skip":
+		r.skipped[id] = true
+	}
+}
+
+// String is one line, then the output of what failed.
+func (r *run) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-8s %4d passed, %d failed, %d NOT RUN", r.name, len(r.passed), len(r.failed), len(r.skipped))
+	for _, id := range slices.Sorted(maps.Keys(r.failed)) {
+		fmt.Fprintf(&b, "\n--- FAIL %s\n%s", short(id), strings.Join(r.output[id], ""))
+	}
+	for _, p := range slices.Sorted(maps.Keys(r.broken)) {
+		if !r.explains(p) {
+			fmt.Fprintf(&b, "\n--- FAIL package %s\n%s", p, strings.Join(r.output[p+"."], ""))
+		}
+	}
+	return b.String()
+}
+
+// explains reports whether a failed test of the package is why the package failed.
+func (r *run) explains(pkg string) bool {
+	for id := range r.failed {
+		if strings.HasPrefix(id, pkg+".") {
+			return true
+		}
+	}
+	return false
+}
+
+func report(runs []*run) bool {
+	good := len(runs) > 0
+	ranSomewhere, known := map[string]bool{}, map[string]bool{}
+	var passed, failed, skipped int
+	fmt.Println()
+	for _, r := range runs {
+		fmt.Printf("%-8s %4d passed, %d failed, %d NOT RUN\n", r.name, len(r.passed), len(r.failed), len(r.skipped))
+		for _, id := range slices.Sorted(maps.Keys(r.failed)) {
+			fmt.Printf("         FAIL %s\n", short(id))
+		}
+		for _, id := range slices.Sorted(maps.Keys(r.skipped)) {
+			fmt.Printf("         NOT RUN %s: %s\n", short(id), r.reasons[id])
+			known[id] = true
+		}
+		for p := range r.broken {
+			if !r.explains(p) {
+				fmt.Printf("         FAIL package %s\n", p)
+			}
+		}
+		maps.Copy(ranSomewhere, r.passed)
+		maps.Copy(ranSomewhere, r.failed)
+		passed, failed, skipped = passed+len(r.passed), failed+len(r.failed), skipped+len(r.skipped)
+		good = good && len(r.failed) == 0 && len(r.broken) == 0 && len(r.passed) > 0
+	}
+	for _, id := range slices.Sorted(maps.Keys(known)) {
+		if !ranSomewhere[id] {
+			fmt.Printf("no back end ran %s\n", short(id))
+			good = false
+		}
+	}
+	fmt.Printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped)
+	return good
+}
+
+func short(id string) string { return strings.TrimPrefix(id, "github.com/sluicegate/sluice/") }
