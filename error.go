@@ -12,6 +12,8 @@ const (
 	Internal       Kind = "internal"        // ours; the caller sees "Internal Server Error"
 	Malformed      Kind = "malformed"       // the request does not parse: 400
 	Invalid        Kind = "invalid"         // it parses and breaks a rule: 422
+	BadSetting     Kind = "bad_setting"     // an option of a consumer instance has no such value
+	OutOfBounds    Kind = "out_of_bounds"   // an option of a consumer instance lies outside its bounds
 	TooLarge       Kind = "too_large"       // a body or a record above its limit
 	Unauthorized   Kind = "unauthorized"    // Kafka did not accept our credentials
 	Forbidden      Kind = "forbidden"       // Kafka or the ACL denies it
