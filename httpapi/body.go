@@ -1,0 +1,186 @@
+package httpapi
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/klauspost/compress/gzip"
+)
+
+// payload is a request's body in memory of its own: handlers decode it in place. It is given back with release, when
+// nobody looks at any part of it any more, or with forget, when somebody still might.
+type payload struct {
+	bytes []byte
+	lease lease
+}
+
+const (
+	pooledBytes = 1 << 20 // larger buffers go back to the garbage collector
+	firstBytes  = 16 << 10
+	maxRatio    = 100 // of inflated to received bytes; honest JSON stays below 30
+	ratioFrom   = 1 << 20
+)
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func (p *payload) release() {
+	if cap(p.bytes) <= pooledBytes {
+		b := p.bytes[:0]
+		buffers.Put(&b)
+	}
+	p.forget()
+}
+
+func (p *payload) forget() {
+	p.bytes = nil
+	p.lease.release()
+}
+
+// body reads the whole body: never with c.Body(), which inflates without a limit. What is too large is refused from
+// Content-Length before a byte is read; memory is reserved before it is used.
+func (s *Server) body(c *fiber.Ctx) (*payload, error) {
+	x := of(c)
+	p := &payload{lease: lease{from: s.budget}}
+	length := int64(c.Request().Header.ContentLength())
+	stream := c.Context().RequestBodyStream()
+	if length == 0 || length == -2 || stream == nil { // -2: no framing, so no body
+		x.bodyRead = true
+		return p, nil
+	}
+	if length > int64(s.cfg.MaxBodyBytes) {
+		return nil, s.tooLarge()
+	}
+	var err error
+	switch encoding := strings.ToLower(strings.TrimSpace(c.Get(fiber.HeaderContentEncoding))); encoding {
+	case "", "identity":
+		err = s.fill(p, stream, length)
+	case "gzip", "x-gzip":
+		err = s.inflate(p, stream)
+	default:
+		return nil, errUnsupportedMedia
+	}
+	if err != nil {
+		p.release()
+		return nil, err
+	}
+	x.bodyRead = true
+	return p, nil
+}
+
+func (s *Server) tooLarge() error {
+	return errTooLarge.saying("The request body is larger than the limit of %d bytes.", s.cfg.MaxBodyBytes)
+}
+
+// fill reads r to its end. size is what to expect, or -1.
+func (s *Server) fill(p *payload, r io.Reader, size int64) error {
+	if size < 0 {
+		size = firstBytes
+	}
+	if err := p.lease.grow(size); err != nil {
+		return err
+	}
+	buf := *buffers.Get().(*[]byte)
+	if int64(cap(buf)) <= size { // one to spare, so that the end shows without growing
+		buf = make([]byte, 0, size+1)
+	}
+	p.bytes = buf
+	for {
+		if len(p.bytes) == cap(p.bytes) {
+			if err := p.lease.grow(2 * int64(cap(p.bytes))); err != nil {
+				return err
+			}
+			grown := make([]byte, len(p.bytes), 2*cap(p.bytes))
+			copy(grown, p.bytes)
+			p.bytes = grown
+		}
+		n, err := r.Read(p.bytes[len(p.bytes):cap(p.bytes)])
+		p.bytes = p.bytes[:len(p.bytes)+n]
+		if len(p.bytes) > s.cfg.MaxBodyBytes {
+			return s.tooLarge()
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return readFailure(err)
+		}
+	}
+}
+
+// inflate reads a gzip body of any number of members. The limit counts what comes out, and a body that grows beyond all
+// reason is cut off early: a bomb costs its sender more than us.
+func (s *Server) inflate(p *payload, r io.Reader) error {
+	in := &counter{r: r}
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return gzipFailure(in, err)
+	}
+	return s.fill(p, &inflater{z: z, in: in, limit: s.tooLarge}, -1)
+}
+
+type inflater struct {
+	z     *gzip.Reader
+	in    *counter
+	out   int64
+	limit func() error
+}
+
+func (i *inflater) Read(p []byte) (int, error) {
+	n, err := i.z.Read(p)
+	i.out += int64(n)
+	if err != nil && err != io.EOF {
+		return n, gzipFailure(i.in, err)
+	}
+	if i.out > ratioFrom && i.out > maxRatio*i.in.n {
+		return n, i.limit()
+	}
+	return n, err
+}
+
+// counter counts what it reads and keeps the error of the connection apart from those of gzip.
+type counter struct {
+	r   io.Reader
+	n   int64
+	err error
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	if err != nil && err != io.EOF {
+		c.err = err
+	}
+	return n, err
+}
+
+func gzipFailure(in *counter, err error) error {
+	if in.err != nil {
+		return readFailure(in.err)
+	}
+	f := errBadRequest.saying("The body is not valid gzip.")
+	f.closing = true
+	_ = err // its text says nothing that the caller could use
+	return f
+}
+
+// readFailure tells a client that was too slow from one that broke the framing or left. The rest of the body cannot be
+// found any more, so the connection ends.
+func readFailure(err error) error {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+	netErr, isNet := errors.AsType[net.Error](err)
+	if errors.Is(err, os.ErrDeadlineExceeded) || (isNet && netErr.Timeout()) {
+		return errRequestTimeout
+	}
+	return errFraming
+}
+
+// empty says that a body holds nothing but white space.
+func (p *payload) empty() bool { return len(bytes.TrimSpace(p.bytes)) == 0 }

@@ -1,0 +1,57 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config is what the HTTP side can be told. The tags are kong's; gateway composes, cmd/sluice loads. Sizes are bytes.
+type Config struct {
+	Listen        string        `name:"listen" env:"SLUICE_LISTEN" default:":8082" help:"Address to serve HTTP on."`
+	MaxBodyBytes  int           `name:"max-body-bytes" env:"SLUICE_MAX_BODY_BYTES" default:"25165824" help:"Largest request body, as received and after decompression."`
+	InflightBytes int64         `name:"inflight-bytes" env:"SLUICE_INFLIGHT_BYTES" default:"268435456" help:"Memory for request bodies of the whole process; beyond it requests are answered with 503 and Retry-After."`
+	ProduceStatus string        `name:"produce-status" env:"SLUICE_PRODUCE_STATUS" default:"classic" enum:"classic,strict" help:"Status of a produce whose records all failed: classic answers 200, strict says what went wrong."`
+	Gzip          bool          `name:"gzip" env:"SLUICE_GZIP" default:"true" negatable:"" help:"Compress answers of 1 KiB and more for clients that accept gzip."`
+	GTGKafkaGrace time.Duration `name:"gtg-kafka-grace" env:"SLUICE_GTG_KAFKA_GRACE" default:"30s" help:"How long Kafka may be out of reach before /__gtg says so."`
+	AppName       string        `name:"app-name" env:"APP_NAME" default:"UPP - MSK Kafka REST Proxy (Sluice)" help:"Name in /__health."`
+	SystemCode    string        `name:"app-system-code" env:"APP_SYSTEM_CODE" default:"msk-kafka-proxy" help:"System code in /__health and its runbook link."`
+	PanicGuideURL string        `name:"panic-guide-url" env:"PANIC_GUIDE_URL" default:"https://runbooks.ftops.tech" help:"Where the runbooks linked from /__health live."`
+
+	Build Build `kong:"-"`
+}
+
+// Build is what the linker was told about this binary (operations-and-security.md 2.2).
+type Build struct {
+	Version    string // semantic version
+	Repository string
+	Revision   string // commit, hexadecimal
+	Builder    string // "go version …"
+	DateTime   string // yyyymmddhhmmss, UTC
+}
+
+// Default is what the tags say, for those who do not come through the command line.
+func Default() Config {
+	return Config{
+		Listen: ":8082", MaxBodyBytes: 24 << 20, InflightBytes: 256 << 20, ProduceStatus: "classic", Gzip: true,
+		GTGKafkaGrace: 30 * time.Second, AppName: "UPP - MSK Kafka REST Proxy (Sluice)", SystemCode: "msk-kafka-proxy",
+		PanicGuideURL: "https://runbooks.ftops.tech",
+	}
+}
+
+// Validate names the first setting that cannot work.
+func (c Config) Validate() error {
+	switch {
+	case c.Listen == "":
+		return errors.New("no address to listen on: set --listen or SLUICE_LISTEN, e.g. :8082")
+	case c.MaxBodyBytes < 1<<10 || c.MaxBodyBytes > 256<<20:
+		return errors.New("max-body-bytes must lie between 1024 and 268435456")
+	case c.InflightBytes < int64(c.MaxBodyBytes):
+		return fmt.Errorf("inflight-bytes must be at least max-body-bytes (%d), or the largest body could never be taken", c.MaxBodyBytes)
+	case c.ProduceStatus != "classic" && c.ProduceStatus != "strict":
+		return errors.New("produce-status must be classic or strict")
+	case c.GTGKafkaGrace < 0:
+		return errors.New("gtg-kafka-grace must not be negative")
+	}
+	return nil
+}

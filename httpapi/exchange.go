@@ -1,0 +1,171 @@
+package httpapi
+
+import (
+	"log/slog"
+	"net"
+	"net/url"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// exchange is what is known about one request while it is served.
+type exchange struct {
+	id       string // X-Request-Id
+	method   string // as sent; the router may have been shown another
+	route    string // path of the table, "" where none matched
+	noun     noun
+	start    time.Time
+	bodyRead bool // nothing of the body is left on the connection
+	negotiation
+	cause error // what went wrong, for the log alone
+}
+
+type exchangeKey struct{}
+
+// of is the exchange of a request. Where fasthttp failed before any middleware ran there is none yet.
+func of(c *fiber.Ctx) *exchange {
+	if x, ok := c.Locals(exchangeKey{}).(*exchange); ok {
+		return x
+	}
+	x := &exchange{id: requestID(c.Request().Header.Peek(fiber.HeaderXRequestID)), start: time.Now(), method: strings.Clone(c.Method())}
+	c.Locals(exchangeKey{}, x)
+	c.Set(fiber.HeaderXRequestID, x.id)
+	return x
+}
+
+// observe surrounds every request: its id, its one line in the log, its metrics, and what remains of a panic.
+func (s *Server) observe(c *fiber.Ctx) error {
+	x := of(c)
+	if sent, ok := c.Locals(unknownMethod{}).(string); ok {
+		x.method = sent
+	}
+	if conn, ok := c.Context().Conn().(*clientConn); ok {
+		conn.linger.Store(false)
+	}
+	if err := s.guarded(c); err != nil {
+		s.answerError(c, err)
+	}
+	if s.draining.Load() {
+		c.Context().SetConnectionClose()
+	}
+	s.compress(c)
+	s.record(c, x)
+	return nil
+}
+
+func (s *Server) guarded(c *fiber.Ctx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.metrics.panics.Inc()
+			s.log.Error("panic in a handler", slog.String("transaction_id", of(c).id), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			c.Context().SetConnectionClose() // nobody knows how much of the body was read
+			err = errInternal
+		}
+	}()
+	return framingGuard(c)
+}
+
+var uuids = regexp.MustCompile(`[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}`)
+
+// record writes the access line (operations-and-security.md 2.5) and counts. Headers go by an allow-list, and values of
+// the query that look like credentials are left out.
+func (s *Server) record(c *fiber.Ctx, x *exchange) {
+	took := time.Since(x.start)
+	status := c.Response().StatusCode()
+	route := x.route
+	if route == "" {
+		route = "none"
+	}
+	labels := prometheus.Labels{"route": route, "method": boundedMethod(x.method), "code": strconv.Itoa(status)}
+	s.metrics.requests.With(labels).Inc()
+	s.metrics.seconds.With(labels).Observe(took.Seconds())
+
+	level := slog.LevelInfo
+	if status >= 500 {
+		level = slog.LevelWarn
+	}
+	ctx := c.Context()
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	uri := redactedURI(string(c.Request().RequestURI()))
+	attrs := make([]slog.Attr, 0, 14)
+	attrs = append(attrs,
+		slog.Int64("responsetime", took.Milliseconds()), slog.String("host", remoteIP(c)), slog.String("method", x.method),
+		slog.String("transaction_id", x.id), slog.String("uri", uri), slog.String("protocol", c.Protocol()),
+		slog.Int("status", status), slog.Int("size", len(c.Response().Body())),
+		slog.String("referer", redactedURI(c.Get(fiber.HeaderReferer))), slog.String("userAgent", strings.Clone(c.Get(fiber.HeaderUserAgent))),
+		slog.Any("headers", loggedHeaders(c)))
+	if ids := uuids.FindAllString(uri, -1); ids != nil {
+		attrs = append(attrs, slog.String("uuid", strings.Join(ids, ",")))
+	}
+	if x.cause != nil && status >= 500 {
+		attrs = append(attrs, slog.String("error", x.cause.Error()))
+	}
+	s.log.LogAttrs(ctx, level, "", attrs...)
+}
+
+func boundedMethod(m string) string {
+	switch m {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		return m
+	}
+	return "other"
+}
+
+func remoteIP(c *fiber.Ctx) string {
+	host, _, err := net.SplitHostPort(c.Context().RemoteAddr().String())
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+func loggedHeaders(c *fiber.Ctx) map[string]string {
+	kept := map[string]string{}
+	for _, name := range []string{"Content-Type", "Accept", "Host", "X-Forwarded-For", "X-Original-Request-URL"} {
+		if v := c.Get(name); v != "" {
+			kept[name] = strings.Clone(v)
+		}
+	}
+	if v := kept["X-Original-Request-URL"]; v != "" {
+		kept["X-Original-Request-URL"] = redactedURI(v)
+	}
+	return kept
+}
+
+// plainQuery are the parameters whose values may stand in a log. The rest are named without their values.
+var plainQuery = map[string]bool{
+	"timeout": true, "max_bytes": true, "async": true, "offset": true, "count": true, "timestamp": true, "limit": true,
+	"from": true, "topic": true, "partition": true, "partitions": true, "state": true, "form": true, "data": true, "mode": true,
+}
+
+func redactedURI(uri string) string {
+	path, query, has := strings.Cut(uri, "?")
+	if at := strings.LastIndexByte(path, '@'); at >= 0 && strings.Contains(path, "://") { // userinfo of an absolute URL
+		path = path[:strings.Index(path, "://")+3] + path[at+1:]
+	}
+	if !has {
+		return strings.Clone(path)
+	}
+	var b strings.Builder
+	b.WriteString(path)
+	separator := byte('?')
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		b.WriteByte(separator)
+		separator = '&'
+		b.WriteString(name)
+		if plain, err := url.QueryUnescape(name); err == nil && plainQuery[plain] {
+			b.WriteByte('=')
+			b.WriteString(value)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,165 @@
+package httpapi
+
+import "strings"
+
+// version is the API version an answer speaks; v3 has paths of its own and never meets these.
+type version byte
+
+const (
+	noVersion version = iota
+	v1
+	v2
+)
+
+// media is a media type of the classic API: what a body holds and which version it speaks.
+type media struct {
+	name    string
+	format  string // embedded format: "binary", "json"; "" where the type names none
+	version version
+}
+
+// The types that name no embedded format.
+var (
+	typeV1    = media{"application/vnd.kafka.v1+json", "", v1}
+	typeV2    = media{"application/vnd.kafka.v2+json", "", v2}
+	typeKafka = media{"application/vnd.kafka+json", "", noVersion}
+	typeJSON  = media{"application/json", "", noVersion}
+)
+
+// embeddedTypes are the types of each embedded format that is built in; an unknown format is an unknown type.
+var embeddedTypes = []media{
+	{"application/vnd.kafka.binary.v1+json", "binary", v1},
+	{"application/vnd.kafka.binary.v2+json", "binary", v2},
+	{"application/vnd.kafka.json.v1+json", "json", v1},
+	{"application/vnd.kafka.json.v2+json", "json", v2},
+	{"application/vnd.kafka.binary+json", "binary", noVersion},
+	{"application/vnd.kafka.json+json", "json", noVersion},
+}
+
+// contentTypes are the types a request body may have (rest-api.md 2.2).
+var contentTypes = func() map[string]media {
+	all := map[string]media{"application/octet-stream": {"application/octet-stream", "", noVersion}}
+	for _, m := range append([]media{typeV1, typeV2, typeKafka, typeJSON}, embeddedTypes...) {
+		all[m.name] = m
+	}
+	return all
+}()
+
+// mediaRange is one element of Accept, or a Content-Type: RFC 9110, 8.3.1 and 12.5.1.
+type mediaRange struct {
+	name    string // type/subtype in lower case; may be */* or type/*
+	charset string // lower case
+	q       int    // thousandths
+}
+
+// parseMedia reads one media type or range with its parameters. Unknown parameters are allowed and ignored.
+func parseMedia(s string) (r mediaRange, ok bool) {
+	r.q = 1000
+	name, rest, more := strings.Cut(s, ";")
+	name = strings.Trim(name, " \t")
+	typ, sub, slash := strings.Cut(name, "/")
+	if !slash || !isToken(typ) || !isToken(sub) || (typ == "*" && sub != "*" && !strings.EqualFold(sub, "json")) {
+		return r, false
+	}
+	r.name = strings.ToLower(name)
+	if r.name == "*/json" { // old clients say so
+		r.name = typeJSON.name
+	}
+	for more {
+		var value string
+		rest = strings.TrimLeft(rest, " \t")
+		if rest == "" { // a trailing semicolon is harmless
+			break
+		}
+		var eq bool
+		var param string
+		param, rest, eq = strings.Cut(rest, "=")
+		if !eq || !isToken(param) {
+			return r, false
+		}
+		if value, rest, ok = paramValue(rest); !ok {
+			return r, false
+		}
+		rest = strings.TrimLeft(rest, " \t")
+		if rest != "" && rest[0] != ';' {
+			return r, false
+		}
+		more = rest != ""
+		rest = strings.TrimPrefix(rest, ";")
+		switch strings.ToLower(param) {
+		case "q":
+			if r.q, ok = parseQ(value); !ok {
+				return r, false
+			}
+		case "charset":
+			r.charset = strings.ToLower(value)
+		}
+	}
+	return r, true
+}
+
+// paramValue takes a token or a quoted string off the front of s.
+func paramValue(s string) (value, rest string, ok bool) {
+	if strings.HasPrefix(s, `"`) {
+		var b strings.Builder
+		for i := 1; i < len(s); i++ {
+			switch s[i] {
+			case '"':
+				return b.String(), s[i+1:], true
+			case '\\':
+				if i++; i == len(s) {
+					return "", "", false
+				}
+			}
+			b.WriteByte(s[i])
+		}
+		return "", "", false
+	}
+	end := strings.IndexAny(s, "; \t")
+	if end < 0 {
+		end = len(s)
+	}
+	return s[:end], s[end:], isToken(s[:end])
+}
+
+// parseQ reads a weight of RFC 9110, 12.4.2 in thousandths.
+func parseQ(s string) (int, bool) {
+	if len(s) == 0 || len(s) > 5 || (s[0] != '0' && s[0] != '1') || (len(s) > 1 && s[1] != '.') {
+		return 0, false
+	}
+	q, digit := int(s[0]-'0')*1000, 100
+	for i := 2; i < len(s); i++ {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		q, digit = q+int(s[i]-'0')*digit, digit/10
+	}
+	return q, q <= 1000
+}
+
+func isToken(s string) bool {
+	for i := range len(s) {
+		b := s[i]
+		if b <= ' ' || b >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, b) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// splitList cuts a header's list at its commas, those inside quotes excepted.
+func splitList(s string, each func(string)) {
+	start, quoted := 0, false
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == '\\' && quoted:
+			i++
+		case s[i] == ',' && !quoted:
+			each(s[start:i])
+			start = i + 1
+		}
+	}
+	each(s[start:])
+}

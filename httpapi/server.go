@@ -1,0 +1,239 @@
+// Package httpapi is everything a client of Sluice sees: every route on one screen (routes.go), the media types of the
+// classic API (negotiate.go), one table of errors (errors.go), and the handlers, one file for each noun.
+//
+// A request passes: the connection of our own (listener.go), the path made canonical (path.go), the framing guard
+// (guard.go), the route, the media types, the handler. A handler returns the error of the room it asked; answerError
+// finds its status, code and words. Nothing that a client sent is shown back to it but its X-Request-Id.
+//
+// Bodies are read by body.go alone, under a limit each and a budget for all. Strings of a *fiber.Ctx are views on a
+// buffer that the next request overwrites: what outlives its handler is copied.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+
+	"github.com/sluicegate/sluice"
+)
+
+// Needs is what the handlers ask. A nil need leaves its routes out: they answer like an unknown path.
+type Needs struct {
+	Topics   topics
+	Producer producer
+	Kafka    kafkaChecker
+	Store    storeChecker
+	Gatherer prometheus.Gatherer // what /metrics shows
+	RootPage []byte              // HTML for browsers at /, whose other callers get {}
+}
+
+// topics is what Kafka knows of topics: kafka.Admin.
+type topics interface {
+	Topics(ctx context.Context) ([]string, error)
+	Topic(ctx context.Context, name string) (sluice.Topic, error)
+	TopicConfigs(ctx context.Context, name string) (map[string]string, error)
+	Brokers(ctx context.Context) ([]int32, error)
+	Range(ctx context.Context, p sluice.Partition) (sluice.Range, error)
+}
+
+// producer writes records: kafka.Producer.
+type producer interface {
+	Produce(ctx context.Context, topic string, recs []sluice.NewRecord) ([]sluice.Receipt, error)
+}
+
+// kafkaChecker and storeChecker say whether a dependency answers now.
+type kafkaChecker interface {
+	Reachable(ctx context.Context) error
+}
+
+type storeChecker interface {
+	Ping(ctx context.Context) error
+}
+
+// Server is the HTTP side of the gateway. The order of its life: New, Listen, Serve, SetReady, Drain, Stop.
+type Server struct {
+	cfg     Config
+	needs   Needs
+	log     *slog.Logger
+	app     *fiber.App
+	ln      *listener
+	budget  *budget
+	metrics metrics
+	checks  *checks
+
+	ready    atomic.Bool
+	draining atomic.Bool
+	serving  sync.WaitGroup
+	stop     context.CancelFunc // ends what runs in the background
+	stopping context.Context
+	cut      context.CancelFunc // ends what requests under way wait for
+	requests context.Context
+}
+
+const (
+	headerPatience = 10 * time.Second  // for headers and small bodies
+	bodyPatience   = 60 * time.Second  // for bodies above 64 KiB and chunked ones
+	idlePatience   = 180 * time.Second // above the 120 s of the clients, so that they close first
+	headerBytes    = 16 << 10          // all headers together; Last-Event-ID may be long
+	streamedFrom   = 64 << 10
+	lookupPatience = 10 * time.Second // for one question to Kafka or Redis; they have shorter bounds of their own
+)
+
+// New builds the server and binds nothing. With a nil Registerer the counts stay private.
+func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("httpapi: %w", err)
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if reg == nil {
+		reg = prometheus.NewRegistry()
+	}
+	s := &Server{cfg: c, needs: needs, log: log, budget: newBudget(c.InflightBytes, reg), metrics: newMetrics(reg)}
+	s.checks = newChecks(c, needs, log)
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.requests, s.cut = context.WithCancel(context.Background())
+	s.app = fiber.New(fiber.Config{
+		StreamRequestBody: true, BodyLimit: streamedFrom, DisablePreParseMultipartForm: true,
+		ReadBufferSize: headerBytes, ReadTimeout: headerPatience, IdleTimeout: idlePatience,
+		CaseSensitive: true, StrictRouting: false, UnescapePath: false, ETag: false,
+		ServerHeader: "", DisableStartupMessage: true, DisableDefaultContentType: true,
+		ErrorHandler: func(c *fiber.Ctx, err error) error { // fasthttp could not even parse it
+			s.answerUnparsed(c, err)
+			return nil
+		},
+	})
+	s.app.Use(s.observe)
+	s.register()
+	server := s.app.Server()
+	server.KeepHijackedConns = true // event streams own their connections
+	server.HeaderReceived = func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+		if n := h.ContentLength(); n > streamedFrom || n == -1 {
+			return fasthttp.RequestConfig{ReadTimeout: bodyPatience}
+		}
+		return fasthttp.RequestConfig{}
+	}
+	server.ExpectHandler = s.expect
+	server.Handler = s.route(s.app.Handler())
+	return s, nil
+}
+
+// Listen binds. A taken port fails here, and with ":0" the address tells the port.
+func (s *Server) Listen() (net.Addr, error) {
+	ln, err := net.Listen("tcp", s.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", s.cfg.Listen, err)
+	}
+	s.ln = newListener(ln)
+	return ln.Addr(), nil
+}
+
+// Serve answers until Stop. It returns nil after a Stop.
+func (s *Server) Serve() error {
+	s.serving.Add(1)
+	defer s.serving.Done()
+	s.serving.Go(func() { s.checks.run(s.stopping) })
+	err := s.app.Listener(s.ln)
+	if s.stopping.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// SetReady makes /__gtg good, as far as Kafka allows it.
+func (s *Server) SetReady() { s.ready.Store(true) }
+
+// Drain makes /__gtg false and asks every client for a new connection elsewhere. Requests are served on.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// Stop refuses new connections, waits for the requests under way as long as ctx allows, and cuts the rest. Connections
+// that were taken over are their owner's.
+func (s *Server) Stop(ctx context.Context) error {
+	s.Drain()
+	s.stop()
+	defer s.cut()
+	if s.ln == nil {
+		return nil
+	}
+	err := s.app.ShutdownWithContext(ctx)
+	closed := s.ln.Close()
+	if err != nil {
+		s.cut()
+		s.ln.closeAll()
+		err = fmt.Errorf("http: requests were still under way: %w", err)
+	} else if closed != nil && !errors.Is(closed, net.ErrClosed) {
+		err = closed
+	}
+	s.serving.Wait()
+	return err
+}
+
+// within is the context of a call that a request waits for. It is never the *fasthttp.RequestCtx: that one is used again
+// for the next request, while a look-up shared by several callers may still hold it.
+func (s *Server) within(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(s.requests, d)
+}
+
+// unknownMethod keeps the method that was sent where the router was shown another.
+type unknownMethod struct{}
+
+// route shows the router canonical paths and known methods. fiber answers a method it does not know by itself, as text
+// and before all middleware; TRACE it knows, and no row of the table has it.
+func (s *Server) route(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		path := ctx.URI().PathOriginal()
+		if clean := canonicalPath(path); len(clean) != len(path) {
+			ctx.URI().SetPathBytes(clean)
+		}
+		if !knownMethod(string(ctx.Method())) {
+			ctx.SetUserValue(unknownMethod{}, string(ctx.Method()))
+			ctx.Request.Header.SetMethod(fiber.MethodTrace)
+		}
+		next(ctx)
+	}
+}
+
+func knownMethod(m string) bool {
+	switch m {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT":
+		return true
+	}
+	return false
+}
+
+// expect refuses a body that is announced as too large before the client sends it.
+func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
+	if ctx.Request.Header.ContentLength() <= s.cfg.MaxBodyBytes {
+		return fasthttp.StatusContinue
+	}
+	c := s.app.AcquireCtx(ctx)
+	defer s.app.ReleaseCtx(c)
+	s.answerError(c, s.tooLarge())
+	s.record(c, of(c))
+	return fasthttp.StatusRequestEntityTooLarge
+}
+
+// answerUnparsed answers what fasthttp refused. Nothing of the request can be trusted, its id included, and nothing of
+// the error may be told: it quotes the raw request, Authorization and all.
+func (s *Server) answerUnparsed(c *fiber.Ctx, err error) {
+	f := failureOf(classic, err)
+	x := &exchange{id: requestID(nil), start: time.Now(), method: "other"}
+	x.answer = typeJSON
+	c.Locals(exchangeKey{}, x)
+	c.Set(fiber.HeaderXRequestID, x.id)
+	closing := *f
+	closing.closing = true
+	s.answerError(c, &closing)
+	s.metrics.requests.With(prometheus.Labels{"route": "none", "method": "other", "code": fmt.Sprint(f.status)}).Inc()
+	s.log.Info("", slog.String("transaction_id", x.id), slog.String("host", remoteIP(c)), slog.Int("status", f.status), slog.String("reason", "unparsed"))
+}
