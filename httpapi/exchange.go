@@ -94,7 +94,7 @@ func (s *Server) record(c *fiber.Ctx, x *exchange) {
 	if !s.log.Enabled(ctx, level) {
 		return
 	}
-	uri := redactedURI(string(c.Request().RequestURI()))
+	uri := redactedURI(string(c.Request().Header.RequestURI()))
 	attrs := make([]slog.Attr, 0, 14)
 	attrs = append(attrs,
 		slog.Int64("responsetime", took.Milliseconds()), slog.String("host", remoteIP(c)), slog.String("method", x.method),

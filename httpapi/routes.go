@@ -89,7 +89,7 @@ const anyMethod = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 // noRoute is the last row: no other matched. CONNECT and "OPTIONS *" name no path at all.
 func noRoute(c *fiber.Ctx) error {
-	if c.Method() == fiber.MethodConnect || string(c.Request().RequestURI()) == "*" {
+	if c.Method() == fiber.MethodConnect || string(c.Request().Header.RequestURI()) == "*" {
 		c.Set(fiber.HeaderAllow, anyMethod)
 		return errMethodNotAllowed
 	}
