@@ -36,11 +36,14 @@ const (
 
 // Clients opens sarama clients as they are needed and closes them together.
 type Clients struct {
-	cfg Config
-	log *slog.Logger
+	cfg  Config
+	log  *slog.Logger
+	dial dialer // of bare connections
 
 	mu     sync.Mutex
 	open   map[string]sarama.Client
+	finder *finder  // of groups' coordinators; made by coordinators, in finder.go
+	bare   []func() // closes connections that no sarama.Client owns
 	closed bool
 }
 
@@ -49,8 +52,8 @@ func Connect(ctx context.Context, cfg Config, log *slog.Logger) (*Clients, error
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	metrics.UseNilMetrics = true // sarama's registry doubles the heap; ours is Prometheus
-	c := &Clients{cfg: cfg, log: log, open: map[string]sarama.Client{}}
+	quiet()
+	c := &Clients{cfg: cfg, log: log, dial: dialTCP, open: map[string]sarama.Client{}}
 	reached := make(chan error, 1)
 	go func() {
 		_, err := c.client(roleAdmin, 0)
@@ -129,6 +132,10 @@ func (c *Clients) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	for _, closeBare := range c.bare {
+		closeBare()
+	}
+	c.bare = nil
 	var errs []error
 	for key, client := range c.open {
 		if err := client.Close(); err != nil && !errors.Is(err, sarama.ErrClosedClient) {
@@ -138,3 +145,6 @@ func (c *Clients) Close() error {
 	clear(c.open)
 	return errors.Join(errs...)
 }
+
+// quiet turns sarama's metrics off: its registry doubles the heap, and ours is Prometheus. Once, because it is a global.
+var quiet = sync.OnceFunc(func() { metrics.UseNilMetrics = true })
