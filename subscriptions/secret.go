@@ -19,13 +19,14 @@ const (
 )
 
 // Secret is a signing secret in the form of Standard Webhooks. It prints as [redacted] whatever prints it; Reveal and
-// Key are the only ways to the value. The value hides behind a pointer because fmt reads unexported fields of foreign
-// structs without asking their methods.
-type Secret struct{ v *secretValue }
+// Key are the only ways to the value. The value hides in a closure: fmt reads the unexported fields of foreign structs
+// without asking their methods, and with the wrong verb it follows pointers too.
+type Secret struct {
+	open func() (text string, key []byte)
+}
 
-type secretValue struct {
-	text string
-	key  []byte
+func seal(text string, key []byte) Secret {
+	return Secret{func() (string, []byte) { return text, key }}
 }
 
 // ParseSecret takes whsec_ and standard base64 of 24 to 64 bytes. Its errors do not repeat what was given.
@@ -41,41 +42,44 @@ func ParseSecret(text string) (Secret, error) {
 	if len(key) < secretMin || len(key) > secretMax {
 		return Secret{}, fmt.Errorf("must hold %d to %d bytes", secretMin, secretMax)
 	}
-	return Secret{&secretValue{text, key}}, nil
+	return seal(text, key), nil
 }
 
 // NewSecret is 32 random bytes.
 func NewSecret() Secret {
 	key := make([]byte, secretNew)
 	rand.Read(key) // never fails since Go 1.24
-	return Secret{&secretValue{secretPrefix + base64.StdEncoding.EncodeToString(key), key}}
+	return seal(secretPrefix+base64.StdEncoding.EncodeToString(key), key)
 }
 
 // Set reports whether there is a secret at all.
-func (s Secret) Set() bool { return s.v != nil }
+func (s Secret) Set() bool { return s.open != nil }
 
 // Reveal is the secret in clear, "whsec_…". For the store and for the one answer that shows a generated secret.
 func (s Secret) Reveal() string {
-	if s.v == nil {
+	if s.open == nil {
 		return ""
 	}
-	return s.v.text
+	text, _ := s.open()
+	return text
 }
 
 // Key is the bytes to sign with. They must not be changed.
 func (s Secret) Key() []byte {
-	if s.v == nil {
+	if s.open == nil {
 		return nil
 	}
-	return s.v.key
+	_, key := s.open()
+	return key
 }
 
 // Hint is "…" and the last four characters, by which its owner recognises a secret.
 func (s Secret) Hint() string {
-	if s.v == nil {
+	text := s.Reveal()
+	if text == "" {
 		return ""
 	}
-	return "…" + s.v.text[len(s.v.text)-4:]
+	return "…" + text[len(text)-4:]
 }
 
 func (s Secret) String() string               { return redacted }

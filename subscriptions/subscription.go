@@ -166,7 +166,9 @@ type Retry struct {
 func (s *Subscription) ProgressGroup() string { return "sluice.sub." + s.ID }
 
 // ETag is the revision in quotes.
-func (s *Subscription) ETag() string { return `"` + strconv.FormatInt(s.Revision, 10) + `"` }
+func (s *Subscription) ETag() string { return `"` + s.revision() + `"` }
+
+func (s *Subscription) revision() string { return strconv.FormatInt(s.Revision, 10) }
 
 // Revealed is the subscription for the answer to the call that created it: its JSON shows the signing secret in clear
 // if that call generated it. Nothing else may see this value.
