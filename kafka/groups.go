@@ -72,24 +72,24 @@ func (g *Groups) Member(ctx context.Context, m sluice.Membership, fn sluice.Sess
 	return member.run(ctx)
 }
 
-// verdict is what an error means for a member.
-type verdict int
+// remedy is what a member does about an error.
+type remedy int
 
 const (
-	joinAgain verdict = iota // at once
-	lookAgain                // soon, at the coordinator that a new look-up names; a session goes on meanwhile
-	refused                  // later, and somebody should know
-	fatal                    // never
+	joinAgain remedy = iota // at once
+	lookAgain               // soon, at the coordinator that a new look-up names; a session goes on meanwhile
+	joinLater               // later, and somebody should know
+	fatal                   // never
 )
 
 // judge is the one place where a member's errors get their meaning.
-func judge(err error) verdict {
+func judge(err error) remedy {
 	code, ok := errors.AsType[sarama.KError](err)
 	switch {
 	case errors.Is(err, sarama.ErrClosedClient):
 		return fatal
 	case errors.Is(err, errPanic):
-		return refused
+		return joinLater
 	case errors.Is(err, errLeaseOver), errors.Is(err, errRepartitioned):
 		return joinAgain
 	case !ok:
@@ -104,7 +104,7 @@ func judge(err error) verdict {
 	case sarama.ErrFencedInstancedId:
 		return fatal
 	}
-	return refused
+	return joinLater
 }
 
 // pause waits, and reports false when ctx ended first.

@@ -15,8 +15,8 @@ import (
 	"github.com/sluicegate/sluice"
 )
 
-// eventually polls until the condition holds. What says what was waited for, and is asked only in the end.
-func eventually(t testing.TB, within time.Duration, what func() string, holds func() bool) {
+// await polls until the condition holds. What says what was waited for, and is asked only in the end.
+func await(t testing.TB, within time.Duration, what func() string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(within); !holds(); {
 		if time.Now().After(deadline) {
@@ -26,8 +26,8 @@ func eventually(t testing.TB, within time.Duration, what func() string, holds fu
 	}
 }
 
-// testClients is one process's way to Kafka. It is closed after everything that was started later.
-func testClients(t testing.TB, brokers []string) *Clients {
+// groupClients is one process's way to Kafka. It is closed after everything that was started later.
+func groupClients(t testing.TB, brokers []string) *Clients {
 	t.Helper()
 	cfg := Default()
 	cfg.Brokers = brokers
@@ -231,7 +231,7 @@ func settled(all int, spread int, replicas ...*replica) bool {
 
 func settle(t testing.TB, within time.Duration, all int, replicas ...*replica) {
 	t.Helper()
-	eventually(t, within, func() string {
+	await(t, within, func() string {
 		s := fmt.Sprintf("%d partitions in even shares over", all)
 		for _, r := range replicas {
 			s += fmt.Sprintf(" %s:%d", r.name, r.owns())
