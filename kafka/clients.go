@@ -34,60 +34,83 @@ const (
 	roleOwn             = "own"              // group membership, on bare connections
 )
 
-// Clients opens sarama clients as they are needed and closes them together.
+// Clients opens sarama clients as they are needed and closes them together. Safe for concurrent use.
 type Clients struct {
 	cfg  Config
 	log  *slog.Logger
 	dial dialer // of bare connections
 
 	mu     sync.Mutex
-	open   map[string]sarama.Client
-	finder *finder  // of groups' coordinators; made by coordinators, in finder.go
-	bare   []func() // closes connections that no sarama.Client owns
+	open   map[string]*opening
+	meta   *metadata // one for admin and producers; made by metadata, in admin_metadata.go
+	finder *finder   // of groups' coordinators; made by coordinators, in finder.go
+	bare   []func()  // closes connections that no sarama.Client owns
 	closed bool
 }
 
-// Connect reaches Kafka once, within ctx, so that a wrong address shows at the start: Kind Unavailable.
+// opening is a client on its way: whoever asks for it meanwhile waits for done, and nobody else does.
+type opening struct {
+	done   chan struct{}
+	client sarama.Client
+	err    error
+}
+
+// Connect reaches Kafka once, within ctx, so that a wrong address shows at the start: Kind Unavailable. A nil logger
+// discards.
 func Connect(ctx context.Context, cfg Config, log *slog.Logger) (*Clients, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	quiet()
-	c := &Clients{cfg: cfg, log: log, dial: dialTCP, open: map[string]sarama.Client{}}
-	reached := make(chan error, 1)
-	go func() {
-		_, err := c.client(roleAdmin, 0)
-		reached <- err
-	}()
-	select {
-	case err := <-reached:
-		if err != nil {
-			return nil, &sluice.Error{Kind: sluice.Unavailable, Msg: fmt.Sprintf("No Kafka broker could be reached at %v.", cfg.Brokers), Err: err}
-		}
-		return c, nil
-	case <-ctx.Done():
-		go func() { <-reached; _ = c.Close() }() // sarama's dial has no context; it ends with its own timeouts
-		return nil, &sluice.Error{Kind: sluice.Unavailable, Msg: fmt.Sprintf("Kafka did not answer in time at %v.", cfg.Brokers), Err: ctx.Err()}
+	c := newClients(cfg, log)
+	if err := NewAdmin(c).Reachable(ctx); err != nil {
+		_ = c.Close()
+		return nil, &sluice.Error{Kind: sluice.Unavailable, Msg: fmt.Sprintf("Kafka did not answer at %v.", cfg.Brokers), Err: err}
 	}
+	return c, nil
 }
 
-// client is the n-th client of a role.
+func newClients(cfg Config, log *slog.Logger) *Clients {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Clients{cfg: cfg, log: log, dial: dialTCP, open: map[string]*opening{}}
+}
+
+// client is the n-th client of a role. It is dialed outside the lock: a broker that hangs holds up those who want this
+// very client and nobody else.
 func (c *Clients) client(role string, n int) (sarama.Client, error) {
+	key := fmt.Sprintf("%s/%d", role, n)
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.closed {
+		c.mu.Unlock()
 		return nil, sarama.ErrClosedClient
 	}
-	key := fmt.Sprintf("%s/%d", role, n)
-	if open, ok := c.open[key]; ok {
-		return open, nil
+	if o, ok := c.open[key]; ok {
+		c.mu.Unlock()
+		<-o.done
+		return o.client, o.err
 	}
+	o := &opening{done: make(chan struct{})}
+	c.open[key] = o
+	c.mu.Unlock()
+	defer close(o.done)
+
 	client, err := sarama.NewClient(c.cfg.Brokers, c.config(role))
-	if err != nil {
-		return nil, fmt.Errorf("open Kafka client %s: %w", role, err)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err != nil:
+		o.err = fmt.Errorf("open Kafka client %s: %w", role, err)
+		delete(c.open, key) // the next call tries again
+	case c.closed:
+		o.err = sarama.ErrClosedClient
+		_ = client.Close() // nobody has seen it
+	default:
+		o.client = client
 	}
-	c.open[key] = client
-	return client, nil
+	return o.client, o.err
 }
 
 // config is the sarama configuration common to all, with the role's own on top.
@@ -127,7 +150,7 @@ func (c *Clients) config(role string) *sarama.Config {
 	return cfg
 }
 
-// Close closes every client. Calls under way fail with sarama.ErrClosedClient.
+// Close closes every client and every bare connection. Calls under way fail with sarama.ErrClosedClient or the like.
 func (c *Clients) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,8 +160,11 @@ func (c *Clients) Close() error {
 	}
 	c.bare = nil
 	var errs []error
-	for key, client := range c.open {
-		if err := client.Close(); err != nil && !errors.Is(err, sarama.ErrClosedClient) {
+	for key, o := range c.open {
+		if o.client == nil {
+			continue // still being dialed: client closes it
+		}
+		if err := o.client.Close(); err != nil && !errors.Is(err, sarama.ErrClosedClient) {
 			errs = append(errs, fmt.Errorf("close Kafka client %s: %w", key, err))
 		}
 	}

@@ -1,0 +1,396 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluicegate/sluice"
+)
+
+const (
+	downTime    = time.Second      // how long a failed look-up counts as "Kafka is down" for new callers
+	refreshAge  = 15 * time.Second // leaders and partitions of topics in use are looked up again so often
+	unusedAfter = 5 * time.Minute  // and not any more when nobody has written for so long
+)
+
+var (
+	errStopping    = &sluice.Error{Kind: sluice.Unavailable, Msg: "The gateway is stopping.", RetryAfter: retryAfter}
+	errDown        = &sluice.Error{Kind: sluice.Unavailable, Msg: "No Kafka broker could be reached.", RetryAfter: retryAfter}
+	errUnknownPart = &sluice.Error{Kind: sluice.UnknownPart, Msg: "Partition not found."}
+)
+
+// Producer writes records, in batches across all callers: group commit. Nobody waits for a batch to fill. While one
+// request is on its way to a broker, whatever arrives for that broker collects, and leaves together when the answer is
+// there; so the batches grow with the load and a lone record leaves at once.
+//
+// A record goes through five files: admission and the partition here and in partitioner.go; the queue of its partition
+// in producer_queue.go, which decides what is sent and what an answer means; its broker's loop in producer_sender.go;
+// its bytes in batch.go; and what is known of its topic in producer_topics.go. One mutex guards it all, held for a few
+// operations at a time and never while anything waits.
+//
+// What is promised: the records of one caller for one partition keep their order; a record is written once, however
+// often its request had to be repeated (idempotent, KIP-98); a bad record fails alone; a receipt says whether a record
+// may be in the log. Safe for concurrent use.
+type Producer struct {
+	cfg     Config
+	log     *slog.Logger
+	admin   *Admin
+	sarama  *sarama.Config
+	dial    dialer
+	metrics *produceMetrics
+
+	ctx    context.Context // of everything that runs: ends at the end of Stop
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+	idLock sync.Mutex // one producer id is asked for at a time
+
+	mu       sync.Mutex
+	topics   map[string]*topic
+	loads    map[string]*load
+	senders  map[int32]*sender
+	current  identity  // for queues that begin
+	down     time.Time // until then Kafka counts as unreachable
+	open     int       // submissions without all their receipts
+	stopping bool
+	drained  chan struct{} // closed when stopping and nothing is open
+}
+
+// NewProducer connects to nobody yet. letters makes it the one for dead letters and what Sluice writes about itself,
+// which must not queue behind its users' records. A nil Registerer keeps the counts private.
+func NewProducer(c *Clients, letters bool, reg prometheus.Registerer) (*Producer, error) {
+	role := roleProduce
+	if letters {
+		role = roleLetters
+	}
+	m, err := newProduceMetrics(reg)
+	if err != nil {
+		return nil, fmt.Errorf("producer: %w", err)
+	}
+	p := &Producer{
+		cfg: c.cfg, log: c.log.With("role", role), admin: NewAdmin(c), sarama: c.config(role), metrics: m,
+		dial:   c.dial,
+		topics: map[string]*topic{}, loads: map[string]*load{}, senders: map[int32]*sender{},
+		drained: make(chan struct{}),
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p, nil
+}
+
+// submission is one call of Produce on its way.
+type submission struct {
+	p        *Producer
+	receipts []sluice.Receipt
+	open     int
+	done     chan struct{}
+}
+
+// answer files a receipt; the caller holds the lock.
+func (s *submission) answer(slot int, r sluice.Receipt) {
+	s.receipts[slot] = r
+	s.open--
+	if s.open == 0 {
+		close(s.done)
+	}
+}
+
+// Produce writes records to a topic and returns one receipt each, in their order. It returns when all are known, when
+// ctx ends, or after ProduceTimeout; records that were not sent by then are not sent any more (Kind Retriable), those
+// that were are OutcomeUnknown. An error means that nothing was attempted: UnknownTopic, Unavailable, Overloaded,
+// Unauthorized, Forbidden. The caller leaves the records alone until Produce returns.
+func (p *Producer) Produce(ctx context.Context, name string, recs []sluice.NewRecord) ([]sluice.Receipt, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.ProduceTimeout)
+	defer cancel()
+	t, err := p.topic(ctx, name)
+	if err == nil {
+		err = p.knowPartitions(ctx, t, recs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	sub := &submission{p: p, receipts: make([]sluice.Receipt, len(recs)), open: len(recs), done: make(chan struct{})}
+	items := p.examine(sub, recs)
+	if err := p.admit(t, sub, items); err != nil {
+		return nil, err
+	}
+	if len(recs) > 0 {
+		select {
+		case <-sub.done:
+		case <-ctx.Done():
+			p.leave(items, ctx.Err())
+		}
+	}
+	p.retire()
+	p.metrics.count(name, sub.receipts)
+	return sub.receipts, unknownTopic(sub.receipts)
+}
+
+// unknownTopic is the error of a call whose topic went away under it.
+func unknownTopic(receipts []sluice.Receipt) error {
+	for _, r := range receipts {
+		if sluice.KindOf(r.Err) != sluice.UnknownTopic {
+			return nil
+		}
+	}
+	if len(receipts) == 0 {
+		return nil
+	}
+	return errUnknownTopic
+}
+
+// knowPartitions looks the topic up once more when a record names a partition that it did not have lately.
+func (p *Producer) knowPartitions(ctx context.Context, t *topic, recs []sluice.NewRecord) error {
+	p.mu.Lock()
+	n, old := len(t.queues), t.at.Before(fresh())
+	p.mu.Unlock()
+	for i := range recs {
+		if int(recs[i].Partition) < n || !old {
+			continue
+		}
+		at := time.Now()
+		found, err := p.admin.meta.topic(ctx, t.name, fresh())
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.apply(t, found, at)
+		p.mu.Unlock()
+		return nil
+	}
+	return nil
+}
+
+// examine turns records into items, and gives those that no topic could take their receipt.
+func (p *Producer) examine(sub *submission, recs []sluice.NewRecord) []*item {
+	now := time.Now()
+	all := make([]item, len(recs))
+	items := make([]*item, len(recs))
+	for i := range recs {
+		r := &recs[i]
+		it := &all[i]
+		*it = item{rec: r, sub: sub, slot: i, time: r.Timestamp.Truncate(time.Millisecond), fixed: fixedBytes(r)}
+		if r.Timestamp.IsZero() {
+			it.time = now.Truncate(time.Millisecond)
+		}
+		items[i] = it
+	}
+	return items
+}
+
+// earliest and latest are the times that a record can carry.
+var earliest, latest = time.UnixMilli(0), time.Date(2262, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// unfit is what is wrong with a record whatever its partition is.
+func (p *Producer) unfit(t *topic, it *item) error {
+	if n := len(it.rec.Key) + len(it.rec.Value); n > p.cfg.MaxRecordBytes {
+		return &sluice.Error{Kind: sluice.TooLarge, Msg: fmt.Sprintf("The record has %d bytes; the limit is %d bytes.", n, p.cfg.MaxRecordBytes)}
+	}
+	if t.limit > 0 && batchHeaderBytes+recordBytes(it, it.time, 0) > t.limit {
+		return &sluice.Error{Kind: sluice.TooLarge, Msg: t.tooLarge()}
+	}
+	if it.time.Before(earliest) || it.time.After(latest) {
+		return &sluice.Error{Kind: sluice.Rejected, Msg: "The record's timestamp lies outside 1970 to 2261."}
+	}
+	return nil
+}
+
+// admit gives every item its partition and puts it into the queue, or turns all of them away.
+func (p *Producer) admit(t *topic, sub *submission, items []*item) error {
+	hashes := make([]uint32, len(items))
+	for i, it := range items {
+		if it.rec.Partition == sluice.AnyPartition && it.rec.Key != nil {
+			hashes[i] = murmur2(it.rec.Key)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopping {
+		return errStopping
+	}
+	t.used = time.Now()
+	queues := make([]*queue, len(items))
+	unfit := make([]error, len(items))
+	for i, it := range items {
+		if unfit[i] = p.unfit(t, it); unfit[i] != nil {
+			continue
+		}
+		number := p.choose(t, it, hashes[i])
+		if number < 0 || int(number) >= len(t.queues) {
+			unfit[i] = errUnknownPart
+			continue
+		}
+		queues[i] = t.queues[number]
+		if s := queues[i].leader; s != nil && s.bytes >= senderBytes {
+			return &sluice.Error{Kind: sluice.Overloaded, Msg: "Too many records wait for one Kafka broker.", RetryAfter: retryAfter}
+		}
+		if p.unreachable(queues[i]) {
+			return errDown
+		}
+	}
+	p.open++
+	for i, it := range items {
+		if unfit[i] != nil {
+			it.state = done
+			sub.answer(i, sluice.Receipt{Partition: it.rec.Partition, Offset: -1, Err: unfit[i]})
+			continue
+		}
+		q := queues[i]
+		q.push(it)
+		if q.state == idle {
+			p.list(q)
+		}
+	}
+	return nil
+}
+
+// unreachable reports whether neither the partition's broker nor any other answers. Then a caller hears so at once.
+func (p *Producer) unreachable(q *queue) bool {
+	return (q.leader == nil || q.leader.tries > 0) && time.Now().Before(p.down)
+}
+
+// choose is the partition of a record, perhaps one that does not exist.
+func (p *Producer) choose(t *topic, it *item, hash uint32) int32 {
+	switch n := len(t.queues); {
+	case it.rec.Partition != sluice.AnyPartition:
+		return it.rec.Partition
+	case n == 0:
+		return -1
+	case it.rec.Key != nil:
+		return keyPartition(hash, n)
+	default:
+		return t.sticky.next(it.fixed, n, func(i int32) bool { return t.queues[i].leader.usable() })
+	}
+}
+
+// leave takes the records of a call back whose time is over.
+func (p *Producer) leave(items []*item, why error) {
+	var building []*batch
+	p.mu.Lock()
+	for _, it := range items {
+		if it.state == done {
+			continue
+		}
+		cause := errors.Join(why, it.queue.cause)
+		r := sluice.Receipt{Partition: it.queue.number, Offset: -1}
+		if it.state == flying {
+			r.Err = outcomeUnknown(cause)
+			building = append(building, it.batch)
+		} else {
+			r.Err = notWritten(cause)
+		}
+		it.finish(r)
+	}
+	p.mu.Unlock()
+	for _, b := range building {
+		<-b.built // it still reads the caller's memory
+	}
+}
+
+func notWritten(cause error) error {
+	e := &sluice.Error{Kind: sluice.Retriable, Msg: "Kafka did not take the record in time; it was not written.", Err: cause}
+	if code, ok := errors.AsType[sarama.KError](cause); ok {
+		e.Msg = brokerText(code)
+	}
+	return e
+}
+
+// retire notes that a call is over.
+func (p *Producer) retire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open--
+	if p.stopping && p.open == 0 {
+		close(p.drained)
+	}
+}
+
+// identity is the producer id for queues that begin. It takes no lock while it asks: the other brokers go on.
+func (p *Producer) identity() (identity, error) {
+	p.idLock.Lock()
+	defer p.idLock.Unlock()
+	p.mu.Lock()
+	id := p.current
+	p.mu.Unlock()
+	if id.valid {
+		return id, nil
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, lookTime)
+	defer cancel()
+	answer, err := askAny(ctx, p.admin.meta.brokers, (*sarama.Broker).InitProducerID, func() *sarama.InitProducerIDRequest {
+		return &sarama.InitProducerIDRequest{Version: 4, ProducerID: -1, ProducerEpoch: -1}
+	})
+	if err == nil && answer.Err != sarama.ErrNoError {
+		err = answer.Err
+	}
+	if err != nil {
+		return identity{}, fmt.Errorf("init producer id: %w", err)
+	}
+	id = identity{producer: answer.ProducerID, epoch: answer.ProducerEpoch, valid: true}
+	p.mu.Lock()
+	p.current = id
+	p.mu.Unlock()
+	return id, nil
+}
+
+// Run keeps what is known about the topics in use fresh, until ctx ends or Stop is called. Without it a new partition
+// shows only when somebody names it, and a moved leader when it refuses.
+func (p *Producer) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
+	for pause(ctx, refreshAge/3) {
+		p.mu.Lock()
+		now := time.Now()
+		for _, t := range p.topics {
+			if now.Sub(t.at) > refreshAge && now.Sub(t.used) < unusedAfter {
+				p.locate(t)
+			}
+		}
+		p.mu.Unlock()
+	}
+	return nil
+}
+
+// Stop turns new callers away and waits until all records have their receipts, or ctx ends: then those that are left get
+// theirs, and the error says how many calls they belong to.
+func (p *Producer) Stop(ctx context.Context) error {
+	p.mu.Lock()
+	first := !p.stopping
+	p.stopping = true
+	if first && p.open == 0 {
+		close(p.drained)
+	}
+	p.mu.Unlock()
+	var err error
+	select {
+	case <-p.drained:
+	case <-ctx.Done():
+		err = p.abandon(ctx.Err())
+	}
+	p.cancel()
+	p.tasks.Wait()
+	return err
+}
+
+// abandon gives every record that is left its receipt.
+func (p *Producer) abandon(why error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left := p.open
+	for _, t := range p.topics {
+		for _, q := range t.queues {
+			q.fail(notWritten(why))
+			if q.flight != nil {
+				q.cause = errors.Join(why, q.cause)
+				q.forsake()
+			}
+		}
+	}
+	return fmt.Errorf("producer: %d calls had not ended: %w", left, why)
+}
