@@ -132,7 +132,7 @@ func (m *member) tell(err error) {
 	m.log.Warn("group membership interrupted", slog.Any("error", err))
 }
 
-// join enters the next generation. If its first heartbeat is joinLater it never began.
+// join enters the next generation. If its first heartbeat is refused, it never began.
 func (m *member) join(ctx context.Context) (*generation, error) {
 	if err := m.joins.Wait(ctx); err != nil {
 		return nil, err
