@@ -17,6 +17,7 @@ const (
 
 	quietShort = 5 * time.Second  // the high watermark is above what came: markers or aborted records may follow
 	quietLong  = 30 * time.Second // nothing says so; look all the same, for a consumer may have fallen silent
+	quietTick  = time.Second
 	quietBytes = 64 << 10
 
 	stampWait  = 500 * time.Millisecond
@@ -42,6 +43,11 @@ func (f *Fetcher) Follow(ctx context.Context, p sluice.Partition, from int64, ad
 	}
 	pc, err := consumer.ConsumePartition(p.Topic, p.Number, from)
 	if err != nil {
+		if isUnknown(err) { // of the topic, or of the partition?
+			if _, err := f.Range(ctx, p); err != nil {
+				return err
+			}
+		}
 		return kafkaError("follow "+p.String(), err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -106,7 +112,7 @@ type look struct {
 }
 
 func (l *live) run(ctx context.Context) error {
-	quiet := time.NewTimer(quietShort)
+	quiet := time.NewTicker(quietTick)
 	defer quiet.Stop()
 	last := time.Now()
 	for {
@@ -130,7 +136,6 @@ func (l *live) run(ctx context.Context) error {
 				l.look(ctx, l.next, quietBytes)
 				last = now
 			}
-			quiet.Reset(quietShort)
 		case answer := <-l.looked:
 			l.looking = false
 			if err := l.learn(answer); err != nil {

@@ -178,36 +178,46 @@ func transactions(t *testing.T, b Bench) {
 	b.Transact(t, p, false, numbered(8, 10)...) // 8 9, marker 10
 	b.Transact(t, p, false, numbered(11, 12)...)
 	wantRange(t, b, p, 0, 13)
-	for p, want := range map[sluice.Partition]string{p: "[0 1 5 6]", all: "[0 1 2 3 5 6 8 9 11]"} {
-		var got []int64
-		for from := int64(0); from < 13; {
-			c := fetch(t, b, p, from, 1<<20)
-			if c.Next <= from {
-				t.Fatalf("%v: stands still at %d of %d", p.Isolation, from, c.End)
-			}
-			for _, r := range c.Records {
-				got = append(got, r.Offset)
-			}
-			from = c.Next
+	t.Run("each isolation sees its own", func(t *testing.T) {
+		for p, want := range map[sluice.Partition]string{p: "[0 1 5 6]", all: "[0 1 2 3 5 6 8 9 11]"} {
+			t.Run(p.Isolation.String(), func(t *testing.T) {
+				t.Parallel()
+				if got := offsets(fetchAll(t, b, p, 13)); got != want {
+					t.Errorf("fetched %v, want %v", got, want)
+				}
+				f := startFollow(t, b, p, 0)
+				f.await(t, 13)
+				f.stop(t)
+				if got := offsets(f.records()); got != want {
+					t.Errorf("followed %v, want %v", got, want)
+				}
+			})
 		}
-		if fmt.Sprint(got) != want {
-			t.Errorf("%v: fetched %v, want %v", p.Isolation, got, want)
-		}
-		f := startFollow(t, b, p, 0)
-		f.await(t, 13)
-		f.stop(t)
-		got = got[:0]
-		for _, r := range f.records() {
-			got = append(got, r.Offset)
-		}
-		if fmt.Sprint(got) != want {
-			t.Errorf("%v: followed %v, want %v", p.Isolation, got, want)
-		}
-	}
+	})
 	// In the middle of an aborted transaction it is known all the same.
 	if c := fetch(t, b, p, 3, 1<<20); len(c.Records) != 2 || c.Records[0].Offset != 5 {
 		t.Errorf("from 3: got %d records", len(c.Records))
 	}
+}
+
+func fetchAll(t testing.TB, b Bench, p sluice.Partition, end int64) (recs []*sluice.Record) {
+	t.Helper()
+	for from := int64(0); from < end; {
+		c := fetch(t, b, p, from, 1<<20)
+		if c.Next <= from {
+			t.Fatalf("stands still at %d of %d", from, c.End)
+		}
+		recs, from = append(recs, c.Records...), c.Next
+	}
+	return recs
+}
+
+func offsets(recs []*sluice.Record) string {
+	list := []int64{}
+	for _, r := range recs {
+		list = append(list, r.Offset)
+	}
+	return fmt.Sprint(list)
 }
 
 func follow(t *testing.T, b Bench) {
