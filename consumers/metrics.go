@@ -1,0 +1,39 @@
+package consumers
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics of the room. Every label has a closed set of values.
+type metrics struct {
+	instances prometheus.Gauge
+	ended     *prometheus.CounterVec // reason: deleted, expired, shutdown
+	records   prometheus.Counter
+	lost      prometheus.Counter
+	commits   *prometheus.CounterVec // kind: request, auto; result: ok or a Kind
+	resets    *prometheus.CounterVec // policy: latest, earliest, none
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		instances: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sluice_consumer_instances", Help: "Instances of the classic consumer API that live on this replica."}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_consumer_ended_total", Help: "Instances that ended, by reason."}, []string{"reason"}),
+		records: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sluice_consumer_records_total", Help: "Records whose whole answer reached the client's connection."}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sluice_consumer_answers_lost_total", Help: "Answers with records that did not reach the client; the records come again."}),
+		commits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_consumer_commits_total", Help: "Commits of instances, by who asked and what became of them."}, []string{"kind", "result"}),
+		resets: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_consumer_offset_resets_total", Help: "Positions that lay outside the log, by the policy that applied."}, []string{"policy"}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.instances, m.ended, m.records, m.lost, m.commits, m.resets} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}

@@ -1,0 +1,203 @@
+package consumers
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluicegate/sluice"
+)
+
+// claim is a partition that the group lends to the instance, and where the instance stands in it. Its fields are guarded
+// by the instance's lock.
+type claim struct {
+	p          sluice.Partition
+	member     string
+	generation int32
+
+	known     bool  // next holds
+	next      int64 // the offset to deliver next
+	remember  int64 // where the instance stood when it lost the partition, or NoOffset
+	last      int64 // the last record delivered under this claim, or NoOffset
+	committed int64 // what Kafka holds as far as we know, or NoOffset
+	moved     bool  // something was delivered, so next is for committing
+
+	outside bool  // next lay outside the log: auto.offset.reset applies, whatever is committed
+	err     error // why the position is not known
+}
+
+// heldOn is the claim on p in a new session: c itself if nobody else can have had the partition meanwhile.
+func (c *claim) heldOn(p sluice.Partition, s sluice.Session) *claim {
+	fresh := &claim{p: p, member: s.Member, generation: s.Generation, remember: sluice.NoOffset, last: sluice.NoOffset, committed: sluice.NoOffset}
+	if c == nil {
+		return fresh
+	}
+	later := s.Generation - c.generation
+	if c.member == s.Member && (later == 0 || later == 1) {
+		c.generation = s.Generation
+		return c
+	}
+	if fresh.remember = c.remember; c.known {
+		fresh.remember = c.next
+	}
+	return fresh
+}
+
+const (
+	locateTimeout = 5 * time.Second
+	locatePause   = 250 * time.Millisecond // before a position that could not be found is looked for again; doubles
+	locateMost    = 5 * time.Second
+	locateAtOnce  = 8
+)
+
+// locate finds the position of every claim of a session, and again when one turns out to lie outside the log. latest is
+// resolved here, when the partitions are assigned, and not at the first read: what is produced in between is not missed.
+func (i *Instance) locate(ctx context.Context, s *session) {
+	wait := locatePause
+	for ctx.Err() == nil {
+		unknown := i.unknown(s)
+		if len(unknown) == 0 {
+			wait = locatePause
+			select {
+			case <-s.lost:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		i.look(ctx, s, unknown)
+		if len(i.unknown(s)) > 0 {
+			pause(ctx, wait)
+			wait = min(2*wait, locateMost)
+		}
+	}
+}
+
+func (i *Instance) unknown(s *session) []*claim {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var cs []*claim
+	for _, c := range s.claims {
+		if !c.known && !(c.outside && c.err != nil && i.settings.Reset == ResetNone) { // that one only a seek helps
+			cs = append(cs, c)
+		}
+	}
+	return cs
+}
+
+func (i *Instance) look(ctx context.Context, s *session, cs []*claim) {
+	ctx, cancel := context.WithTimeout(ctx, locateTimeout)
+	defer cancel()
+	var toReset, toAsk []*claim
+	var parts []sluice.Partition
+	i.mu.Lock()
+	for _, c := range cs {
+		if c.outside {
+			toReset = append(toReset, c)
+			continue
+		}
+		toAsk, parts = append(toAsk, c), append(parts, c.p)
+	}
+	i.mu.Unlock()
+
+	if len(parts) > 0 {
+		commits, err := i.room.needs.Offsets.Group(ctx, i.name.group, parts)
+		toReset = append(toReset, i.placeCommitted(s, toAsk, commits, err)...)
+	}
+	var each errgroup.Group // one partition without a leader must not hold up the others
+	each.SetLimit(locateAtOnce)
+	for _, c := range toReset {
+		each.Go(func() error {
+			i.reset(ctx, s, c)
+			return nil
+		})
+	}
+	_ = each.Wait()
+}
+
+// placeCommitted sets the positions that the group has committed, else those that the instance itself remembers, and
+// returns the claims for which there is neither.
+func (i *Instance) placeCommitted(s *session, cs []*claim, commits []sluice.Commit, err error) (none []*claim) {
+	type part struct {
+		topic  string
+		number int32
+	}
+	stored := make(map[part]int64, len(commits))
+	for _, c := range commits {
+		stored[part{c.Topic, c.Partition}] = c.Offset
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, c := range cs {
+		offset, ok := stored[part{c.p.Topic, c.p.Number}]
+		switch {
+		case err != nil:
+			c.err = err
+		case ok && offset != sluice.NoOffset:
+			c.place(offset)
+			c.committed = offset
+		case c.remember != sluice.NoOffset:
+			c.place(c.remember)
+		default:
+			none = append(none, c)
+		}
+	}
+	if i.session == s {
+		i.ring()
+	}
+	return none
+}
+
+func (c *claim) place(next int64) {
+	c.next, c.known, c.err, c.outside = next, true, nil, false
+}
+
+// reset applies auto.offset.reset to one claim.
+func (i *Instance) reset(ctx context.Context, s *session, c *claim) {
+	policy := i.settings.Reset
+	var r sluice.Range
+	var err error
+	if policy == ResetNone {
+		err = &sluice.Error{Kind: sluice.Rejected, Msg: fmt.Sprintf("no valid offset for partition %s-%d, and auto.offset.reset is none", c.p.Topic, c.p.Number)}
+	} else {
+		r, err = i.room.needs.Log.Range(ctx, c.p)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	defer func() {
+		if i.session == s {
+			i.ring()
+		}
+	}()
+	if err != nil {
+		c.err = err
+		return
+	}
+	to := r.End
+	if policy == ResetEarliest {
+		to = r.Start
+	}
+	if c.outside {
+		c.moved = false // nothing of what lies between was delivered
+		i.log.Warn("position outside the log", slog.String("partition", c.p.String()), slog.Int64("from", c.next), slog.Int64("to", to))
+	}
+	c.place(to)
+}
+
+// outOfRange is told by a read whose position lies outside the log.
+func (i *Instance) outOfRange(s *session, c *claim, at int64) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !c.known || c.next != at {
+		return
+	}
+	c.known, c.outside = false, true
+	i.room.metrics.resets.WithLabelValues(string(i.settings.Reset)).Inc()
+	select {
+	case s.lost <- struct{}{}:
+	default:
+	}
+	i.ring()
+}
