@@ -37,10 +37,9 @@ type member struct {
 	joins  *rate.Limiter
 	work   sync.WaitGroup // every fn, the late ones too
 
-	link     *link  // to the coordinator, or nil
-	id       string // given by the coordinator; kept over generations, since the rendezvous hash rests on it
-	disowned string // the address of the coordinator that did not know id, until it is asked where the group lives now
-	told     string // the last trouble that was logged
+	link *link  // to the coordinator, or nil
+	id   string // given by the coordinator; kept over generations, since the rendezvous hash rests on it
+	told string // the last trouble that was logged
 }
 
 // generation is one generation of the group as this member joined it.
@@ -90,26 +89,21 @@ func (m *member) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if addr == m.disowned {
-		m.id = "" // it is the coordinator, and what it said about us holds
-	}
-	m.disowned = ""
 	m.link, err = openLink(ctx, m.groups.cfg, m.groups.dial, addr)
 	return m.link, err
 }
 
-// mourn does what an error asks for before the next try: a new look-up, a new id.
+// mourn does what an error asks for before the next try: a new look-up.
 func (m *member) mourn(err error) {
 	code, answered := errors.AsType[sarama.KError](err)
 	switch {
 	case errors.Is(err, errRepartitioned), errors.Is(err, errPanic): // the link is fine
-		return
-	case code == sarama.ErrUnknownMemberId && m.link != nil:
-		m.disowned = m.link.addr // a zombie that just woke up says so too: see who coordinates now
+	case code == sarama.ErrUnknownMemberId: // a coordinator that was frozen says so too: see who it is now
+		m.hangUp()
 	case answered && !coordinatorMoved(err):
-		return
+	default:
+		m.hangUp()
 	}
-	m.hangUp()
 }
 
 func (m *member) hangUp() {
@@ -152,6 +146,9 @@ func (m *member) join(ctx context.Context) (*generation, error) {
 		return nil, err
 	}
 	if answer.Err != sarama.ErrNoError {
+		if answer.Err == sarama.ErrUnknownMemberId {
+			m.id = "" // not when a heartbeat says so: only this one comes from whoever coordinates now
+		}
 		return nil, fmt.Errorf("join: %w", answer.Err)
 	}
 	m.id = answer.MemberId
