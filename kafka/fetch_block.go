@@ -40,8 +40,9 @@ func parseBlock(block *sarama.FetchResponseBlock, p sluice.Partition, from int64
 		}
 		chunk.Next = max(chunk.Next, next)
 	}
-	if len(block.RecordsSet) == 0 && !block.Partial {
+	if len(block.RecordsSet) == 0 {
 		chunk.Next = max(chunk.Next, emptiedNext(block))
+		cut = block.Partial && chunk.Next == from
 	}
 	chunk.Records, chunk.Bytes = raw.copy(p)
 	return chunk, cut, nil
