@@ -30,7 +30,7 @@ const (
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 func (p *payload) release() {
-	if cap(p.bytes) <= pooledBytes {
+	if n := cap(p.bytes); n > 0 && n <= pooledBytes {
 		b := p.bytes[:0]
 		buffers.Put(&b)
 	}

@@ -36,7 +36,7 @@ func (s *Server) answerError(c *fiber.Ctx, err error) {
 		x.answer = n.answer
 	}
 	if f.retryAfter > 0 {
-		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((f.retryAfter+time.Second-1)/time.Second)))
+		setRetryAfter(c, f.retryAfter)
 	}
 	if f.closing || x.unread(c) {
 		s.closeAfterwards(c)
@@ -62,12 +62,27 @@ func (s *Server) closeAfterwards(c *fiber.Ctx) {
 // send is every answer with a body. API answers are not for caches, and what a browser makes of them is not for it to
 // guess.
 func (s *Server) send(c *fiber.Ctx, status int, contentType string, body []byte) {
+	sendHead(c, status, contentType)
+	c.Response().SetBodyRaw(body)
+}
+
+// sendCopy is send for a body whose memory the caller uses again.
+func (s *Server) sendCopy(c *fiber.Ctx, status int, contentType string, body []byte) {
+	sendHead(c, status, contentType)
+	c.Response().SetBody(body)
+}
+
+func sendHead(c *fiber.Ctx, status int, contentType string) {
 	c.Status(status)
 	h := &c.Response().Header
 	h.SetContentType(contentType)
 	h.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	h.Set(fiber.HeaderCacheControl, "no-store")
-	c.Response().SetBodyRaw(body)
+}
+
+// setRetryAfter rounds up to whole seconds.
+func setRetryAfter(c *fiber.Ctx, d time.Duration) {
+	c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((d+time.Second-1)/time.Second)))
 }
 
 // sendJSON encodes v in the negotiated media type.

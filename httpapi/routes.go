@@ -54,6 +54,12 @@ func (s *Server) routes() []route {
 			{"GET", "/topics/:topic/partitions/:partition/offsets", classicAPI, s.showOffsets},
 		}...)
 	}
+	if s.needs.Producer != nil {
+		rows = append(rows, []route{
+			{"POST", "/topics/:topic", classicAPI, s.produceTopic},
+			{"POST", "/topics/:topic/partitions/:partition", classicAPI, s.producePartition},
+		}...)
+	}
 	return rows
 }
 

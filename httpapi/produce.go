@@ -1,0 +1,251 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/sluicegate/sluice"
+	"github.com/sluicegate/sluice/formats"
+)
+
+func (s *Server) produceTopic(c *fiber.Ctx) error {
+	return s.produce(c, sluice.AnyPartition)
+}
+
+func (s *Server) producePartition(c *fiber.Ctx) error {
+	number, err := partitionNumber(c)
+	if err != nil && err != errUnknownPartition {
+		return err
+	}
+	if err != nil {
+		number = 1<<31 - 1 // the topic is looked at first
+	}
+	return s.produce(c, number)
+}
+
+// produce is rest-api.md 4. Faults of the request refuse it whole and nothing is written; faults of a record cost its
+// slot alone.
+func (s *Server) produce(c *fiber.Ctx, path int32) error {
+	x := of(c)
+	if x.badType {
+		return errUnsupportedMedia
+	}
+	topic, err := topicName(c)
+	if err != nil {
+		return err
+	}
+	body, err := s.body(c)
+	if err != nil {
+		return err
+	}
+	b := batches.Get().(*batch)
+	b.path, b.lease, b.held = path, &body.lease, body.lease.held
+	b.format, _ = formats.ByName(x.request.format) // "" is binary
+	clean, err := s.write(c, topic, b, body)
+	if clean {
+		b.release()
+		body.release()
+	} else {
+		body.forget()
+	}
+	return err
+}
+
+// write parses, produces and answers. clean is false while a batch on its way to Kafka may still read the body: the
+// outcome of a record is unknown, so the memory must not be used again.
+func (s *Server) write(c *fiber.Ctx, topic string, b *batch, body *payload) (clean bool, err error) {
+	if err := b.parse(body.bytes); err != nil {
+		return true, err
+	}
+	if b.path != sluice.AnyPartition || len(b.records) == 0 {
+		if err := s.checkTarget(topic, b); err != nil {
+			return true, err
+		}
+	}
+	if len(b.records) == 0 {
+		return true, s.refuseAll(c, topic, b)
+	}
+	receipts, err := s.needs.Producer.Produce(s.requests, topic, b.records)
+	switch {
+	case sluice.KindOf(err) == sluice.UnknownTopic:
+		return true, errUnknownTopic.because("%s", howToCreate(topic))
+	case err != nil:
+		return true, err
+	case len(receipts) != len(b.records):
+		return false, fmt.Errorf("produce to %q: %d receipts for %d records", topic, len(receipts), len(b.records))
+	}
+	clean = true
+	for _, r := range receipts {
+		if r.Err != nil && sluice.KindOf(r.Err) == sluice.OutcomeUnknown {
+			clean = false
+			break
+		}
+	}
+	s.answerProduce(c, topic, b, receipts)
+	return clean, nil
+}
+
+// checkTarget finds what refuses the request whole before anything is written: a topic or a partition of the path that
+// does not exist. An unknown topic that the producer may create is left to the producer.
+func (s *Server) checkTarget(topic string, b *batch) error {
+	ctx, cancel := s.within(lookupPatience)
+	defer cancel()
+	t, err := s.needs.Topics.Topic(ctx, topic)
+	switch {
+	case sluice.KindOf(err) == sluice.UnknownTopic:
+		if len(b.records) == 0 {
+			return errUnknownTopic.because("%s", howToCreate(topic))
+		}
+		return nil
+	case err != nil:
+		return err
+	case b.path != sluice.AnyPartition && int(b.path) >= len(t.Partitions):
+		return errUnknownPartition.because("Topic %s has %s.", topic, plural(len(t.Partitions), "partition"))
+	}
+	return nil
+}
+
+func howToCreate(topic string) string {
+	return "Topic " + topic + " does not exist. Create it with Kafka's own tool (kafka-topics.sh --bootstrap-server … --create --topic " + topic +
+		" --partitions 3), or let a produce create it: SLUICE_AUTO_CREATE_TOPICS=true."
+}
+
+// refuseAll answers a request of which every record has a content fault: the first one, as a plain error.
+func (s *Server) refuseAll(c *fiber.Ctx, topic string, b *batch) error {
+	s.countFailed(c, topic, b.size, b.size, errInvalid.code, b.faults[0].text)
+	first := b.faults[0]
+	return errInvalid.saying("%s", first.text).because("records[%d].%s; all %s of the request have such a fault, nothing was written.", first.slot, first.field, plural(b.size, "record"))
+}
+
+// tally is what became of the slots, for the status.
+type tally struct {
+	failed, unauthorized, forbidden, retriable, noPartition, content int
+	code                                                             int // of the first failed slot
+	text                                                             string
+	retryAfter                                                       time.Duration
+}
+
+func (t *tally) add(code int, text string) {
+	if t.failed++; t.failed == 1 {
+		t.code, t.text = code, text
+	}
+	switch {
+	case code == 40101:
+		t.unauthorized++
+	case code == 40301:
+		t.forbidden++
+	case code == 50003:
+		t.retriable++
+	case code == 40402:
+		t.noPartition++
+	case code == 422 || code/100 == 422:
+		t.content++
+	}
+}
+
+// status is rest-api.md 4.4. Classic clients compare with 200 and cannot see a failure inside it: that is what strict
+// is for.
+func (t *tally) status(strict bool, size int) int {
+	switch {
+	case t.unauthorized > 0:
+		return fiber.StatusUnauthorized
+	case t.forbidden > 0:
+		return fiber.StatusForbidden
+	case !strict || t.failed < size:
+		return fiber.StatusOK
+	case t.retriable > 0:
+		return fiber.StatusServiceUnavailable
+	case t.noPartition == size:
+		return fiber.StatusNotFound
+	case t.content == size:
+		return fiber.StatusUnprocessableEntity
+	}
+	return fiber.StatusInternalServerError
+}
+
+// answerProduce writes the answer of rest-api.md 4.3: one slot per record, in the order of the request.
+func (s *Server) answerProduce(c *fiber.Ctx, topic string, b *batch, receipts []sluice.Receipt) {
+	var room [512]byte
+	out := append(room[:0], `{"offsets":[`...)
+	var t tally
+	faults := b.faults
+	for slotNumber := range b.size {
+		if slotNumber > 0 {
+			out = append(out, ',')
+		}
+		if len(faults) > 0 && faults[0].slot == slotNumber {
+			t.add(errInvalid.code, faults[0].text)
+			out = appendFailed(out, errInvalid.code, faults[0].text)
+			faults = faults[1:]
+			continue
+		}
+		r := receipts[0]
+		receipts = receipts[1:]
+		if r.Err != nil {
+			code, text := slot(r.Err)
+			if e, ok := errors.AsType[*sluice.Error](r.Err); ok {
+				t.retryAfter = max(t.retryAfter, e.RetryAfter)
+			}
+			t.add(code, text)
+			out = appendFailed(out, code, text)
+			continue
+		}
+		out = append(out, `{"partition":`...)
+		out = strconv.AppendInt(out, int64(r.Partition), 10)
+		out = append(out, `,"offset":`...)
+		out = strconv.AppendInt(out, r.Offset, 10)
+		out = append(out, `,"error_code":null,"error":null}`...)
+	}
+	out = append(out, `],"key_schema_id":null,"value_schema_id":null`...)
+	strict := s.cfg.ProduceStatus == "strict"
+	status := t.status(strict, b.size)
+	if t.failed > 0 {
+		s.countFailed(c, topic, t.failed, b.size, t.code, t.text)
+		if strict && t.failed == b.size {
+			out = append(out, `,"error_code":`...)
+			out = strconv.AppendInt(out, int64(t.code), 10)
+			out = append(out, `,"message":`...)
+			out = appendString(out, t.text)
+		}
+	}
+	if status == fiber.StatusServiceUnavailable {
+		setRetryAfter(c, max(t.retryAfter, time.Second))
+	}
+	out = append(out, '}')
+	s.sendCopy(c, status, of(c).answer.name, out)
+}
+
+func appendFailed(out []byte, code int, text string) []byte {
+	out = append(out, `{"partition":null,"offset":null,"error_code":`...)
+	out = strconv.AppendInt(out, int64(code), 10)
+	out = append(out, `,"error":`...)
+	out = appendString(out, text)
+	return append(out, '}')
+}
+
+// appendString writes a JSON string. Almost every text is plain.
+func appendString(out []byte, text string) []byte {
+	for i := range len(text) {
+		if b := text[i]; b < 0x20 || b >= 0x7f || b == '"' || b == '\\' {
+			encoded, _ := encode(text) // strings always encode
+			return append(out, encoded...)
+		}
+	}
+	out = append(out, '"')
+	out = append(out, text...)
+	return append(out, '"')
+}
+
+// countFailed makes failed records visible, also where the client sees 200.
+func (s *Server) countFailed(c *fiber.Ctx, topic string, failed, size int, code int, text string) {
+	s.metrics.failed.WithLabelValues(strconv.Itoa(code)).Add(float64(failed))
+	s.log.Warn("records of a produce failed", slog.String("event", "Produce"), slog.String("transaction_id", of(c).id), slog.String("topic", topic),
+		slog.Int("failed", failed), slog.Int("records", size), slog.Int("error_code", code), slog.String("error", text))
+}
+
+func exchangeID(c *fiber.Ctx) string { return of(c).id }
