@@ -85,7 +85,6 @@ func NewProducer(c *Clients, letters bool, reg prometheus.Registerer) (*Producer
 
 // submission is one call of Produce on its way.
 type submission struct {
-	p        *Producer
 	receipts []sluice.Receipt
 	open     int
 	done     chan struct{}
@@ -114,8 +113,8 @@ func (p *Producer) Produce(ctx context.Context, name string, recs []sluice.NewRe
 	if err != nil {
 		return nil, err
 	}
-	sub := &submission{p: p, receipts: make([]sluice.Receipt, len(recs)), open: len(recs), done: make(chan struct{})}
-	items := p.examine(sub, recs)
+	sub := &submission{receipts: make([]sluice.Receipt, len(recs)), open: len(recs), done: make(chan struct{})}
+	items := itemsOf(sub, recs)
 	if err := p.admit(t, sub, items); err != nil {
 		return nil, err
 	}
@@ -166,8 +165,8 @@ func (p *Producer) knowPartitions(ctx context.Context, t *topic, recs []sluice.N
 	return nil
 }
 
-// examine turns records into items, and gives those that no topic could take their receipt.
-func (p *Producer) examine(sub *submission, recs []sluice.NewRecord) []*item {
+// itemsOf stamps records without a time with the time of their receipt.
+func itemsOf(sub *submission, recs []sluice.NewRecord) []*item {
 	now := time.Now()
 	all := make([]item, len(recs))
 	items := make([]*item, len(recs))

@@ -249,6 +249,9 @@ func (q *queue) takeBack(b *batch, v verdict, block *sarama.ProduceResponseBlock
 // cut halves a batch that the broker refused for one of its records, until the bad one stands alone.
 func (q *queue) cut(items []*item, cause error) {
 	if len(items) == 1 {
+		if it := items[0]; batchHeaderBytes+recordBytes(it, it.time, 0) <= q.topic.limit {
+			q.topic.loseLimit = true
+		}
 		items[0].finish(sluice.Receipt{Partition: q.number, Offset: -1, Err: q.spoilt(cause, "")})
 		return
 	}

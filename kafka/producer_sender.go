@@ -14,6 +14,7 @@ import (
 const (
 	requestTargetBytes = 16 << 20        // a request takes no further batch beyond this; Kafka's limit is 100 MiB
 	ackTime            = 8 * time.Second // for the broker to have all in-sync replicas; below the read timeout
+	slowTime           = time.Second     // a broker that takes longer gets no more records that may go elsewhere
 	senderBytes        = 64 << 20        // records waiting for one broker, before callers are turned away
 )
 
@@ -25,16 +26,21 @@ type sender struct {
 	wake chan struct{} // holds one: there may be ready queues
 
 	// Producer.mu guards these.
-	ready   []*queue
-	bytes   int // of all records whose partition the broker leads
-	tries   int // failures to reach it, in a row
-	failure error
+	ready []*queue
+	bytes int       // of all records whose partition the broker leads
+	tries int       // failures to reach it, in a row
+	sent  time.Time // when the request in flight left
 
 	link *link // of the loop alone
 }
 
 // usable reports whether records that may go anywhere should go here.
-func (s *sender) usable() bool { return s != nil && s.tries == 0 && s.bytes < senderBytes }
+func (s *sender) usable() bool {
+	if s == nil || s.tries > 0 || s.bytes >= senderBytes {
+		return false
+	}
+	return s.sent.IsZero() || time.Since(s.sent) < slowTime
+}
 
 func (s *sender) ring() {
 	select {
@@ -91,7 +97,7 @@ func (s *sender) round() (more bool) {
 	}
 	batches := p.take(s, id)
 	if len(batches) == 0 {
-		return false
+		return true
 	}
 	answer, err := s.send(batches)
 	if err != nil {
@@ -137,7 +143,7 @@ func (s *sender) send(batches []*batch) (*sarama.ProduceResponse, error) {
 func (p *Producer) take(s *sender, id identity) []*batch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.tries, s.failure = 0, nil
+	s.tries = 0
 	var batches []*batch
 	bytes := 0
 	n := 0
@@ -157,6 +163,9 @@ func (p *Producer) take(s *sender, id identity) []*batch {
 		batches = append(batches, b)
 	}
 	s.ready = slices.Delete(s.ready, 0, n)
+	if len(batches) > 0 {
+		s.sent = time.Now()
+	}
 	return batches
 }
 
@@ -164,15 +173,18 @@ func (p *Producer) take(s *sender, id identity) []*batch {
 func (p *Producer) settle(s *sender, batches []*batch, answer *sarama.ProduceResponse, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	s.sent = time.Time{}
 	for _, b := range batches {
 		q := b.queue
+		if q.flight != b {
+			continue // given up meanwhile, at the end of Stop
+		}
 		block, v, cause := verdictOn(b, answer, err)
 		q.settle(v, block, cause)
 		if v == fenced && p.current.producer == b.id.producer {
 			p.current = identity{}
 		}
-		if v == spoiled && !q.topic.loseLimit && sluice.KindOf(kafkaError("", cause)) == sluice.TooLarge {
-			q.topic.loseLimit = true
+		if q.topic.loseLimit {
 			p.locate(q.topic)
 		}
 		switch {
@@ -209,7 +221,6 @@ func (p *Producer) unreached(s *sender, err error) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.tries++
-	s.failure = err
 	if s.tries == 1 {
 		p.log.Warn("broker not reached", "broker", s.id, "error", err)
 	}

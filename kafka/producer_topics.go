@@ -22,7 +22,7 @@ type topic struct {
 	at        time.Time // as of when the leaders are known
 	used      time.Time
 	locating  bool // a look-up is under way that will release the parked queues
-	loseLimit bool // Kafka refused what the limit allows: read it again
+	loseLimit bool // Kafka refused what the limit allows: it is read again
 }
 
 // tooLarge names the limit, where it is known to be the reason.
@@ -205,11 +205,11 @@ func (p *Producer) locateOnce(t *topic, try int) (more bool) {
 			more = more || q.open > 0
 		}
 		more = more || kind == sluice.UnknownTopic
+		if !more {
+			p.release(t)
+		}
 	}
 	t.locating = more
-	if !more {
-		p.release(t)
-	}
 	return more
 }
 
