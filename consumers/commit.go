@@ -33,6 +33,9 @@ func (i *Instance) Commit(ctx context.Context) ([]Delivered, error) {
 	defer cancel()
 	i.awaitAnswer(ctx, answerPatience)
 	err := i.persist(ctx, i.pending)
+	if k := sluice.KindOf(err); k == sluice.UnknownTopic || k == sluice.UnknownPart {
+		err = i.persist(ctx, i.pending) // without what has gone
+	}
 	i.count("request", err)
 	if err != nil {
 		return nil, err
@@ -161,6 +164,14 @@ func (i *Instance) send(ctx context.Context, s *session, what func(*session) []s
 		c := i.claims[sluice.Partition{Topic: commits[n].Topic, Number: commits[n].Partition, Isolation: i.settings.Isolation}]
 		if err == nil && c != nil {
 			c.committed = commits[n].Offset
+		}
+		switch sluice.KindOf(err) {
+		case sluice.UnknownTopic, sluice.UnknownPart:
+			if c != nil && c.next == commits[n].Offset {
+				c.moved = false // the partition is gone, and with it what there was to commit
+			}
+		case sluice.TooLarge: // its metadata, not the request
+			err = &sluice.Error{Kind: sluice.Rejected, Msg: "The metadata of the commit is too large.", Err: err}
 		}
 		if err != nil && (worst == nil || sluice.KindOf(worst) == sluice.StaleSession) {
 			worst = err

@@ -18,6 +18,8 @@ type Config struct {
 	SystemCode    string        `name:"app-system-code" env:"APP_SYSTEM_CODE" default:"msk-kafka-proxy" help:"System code in /__health and its runbook link."`
 	PanicGuideURL string        `name:"panic-guide-url" env:"PANIC_GUIDE_URL" default:"https://runbooks.ftops.tech" help:"Where the runbooks linked from /__health live."`
 
+	Pull PullConfig `embed:""`
+
 	Build Build `kong:"-"`
 }
 
@@ -35,7 +37,7 @@ func Default() Config {
 	return Config{
 		Listen: ":8082", MaxBodyBytes: 24 << 20, InflightBytes: 256 << 20, ProduceStatus: "classic", Gzip: true,
 		GTGKafkaGrace: 30 * time.Second, AppName: "UPP - MSK Kafka REST Proxy (Sluice)", SystemCode: "msk-kafka-proxy",
-		PanicGuideURL: "https://runbooks.ftops.tech",
+		PanicGuideURL: "https://runbooks.ftops.tech", Pull: defaultPull(),
 	}
 }
 
@@ -53,5 +55,5 @@ func (c Config) Validate() error {
 	case c.GTGKafkaGrace < 0:
 		return errors.New("gtg-kafka-grace must not be negative")
 	}
-	return nil
+	return c.Pull.validate()
 }

@@ -81,6 +81,8 @@ type row struct {
 var kinds = map[sluice.Kind]row{
 	sluice.Malformed:      {400, 400, ""},
 	sluice.Invalid:        {422, 422, ""},
+	sluice.BadSetting:     {422, 42204, "Invalid consumer configuration: "},
+	sluice.OutOfBounds:    {422, 40001, "Invalid consumer configuration. It does not abide by the constraints: "},
 	sluice.TooLarge:       {413, 413, ""},
 	sluice.Unauthorized:   {401, 40101, ""},
 	sluice.Forbidden:      {403, 40301, ""},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
 )
 
 // exchange is what is known about one request while it is served.
@@ -99,7 +100,7 @@ func (s *Server) record(c *fiber.Ctx, x *exchange) {
 	attrs = append(attrs,
 		slog.Int64("responsetime", took.Milliseconds()), slog.String("host", remoteIP(c)), slog.String("method", x.method),
 		slog.String("transaction_id", x.id), slog.String("uri", uri), slog.String("protocol", c.Protocol()),
-		slog.Int("status", status), slog.Int("size", len(c.Response().Body())),
+		slog.Int("status", status), slog.Int("size", sizeOf(c.Response())),
 		slog.String("referer", redactedURI(c.Get(fiber.HeaderReferer))), slog.String("userAgent", strings.Clone(c.Get(fiber.HeaderUserAgent))),
 		slog.Any("headers", loggedHeaders(c)))
 	if ids := uuids.FindAllString(uri, -1); ids != nil {
@@ -109,6 +110,14 @@ func (s *Server) record(c *fiber.Ctx, x *exchange) {
 		attrs = append(attrs, slog.String("error", x.cause.Error()))
 	}
 	s.log.LogAttrs(ctx, level, "", attrs...)
+}
+
+// sizeOf is the length of a finished answer. To ask a stream for it would read the stream.
+func sizeOf(r *fasthttp.Response) int {
+	if r.IsBodyStream() {
+		return -1
+	}
+	return len(r.Body())
 }
 
 func boundedMethod(m string) string {

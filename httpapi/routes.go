@@ -60,6 +60,9 @@ func (s *Server) routes() []route {
 			{"POST", "/topics/:topic/partitions/:partition", classicAPI, s.producePartition},
 		}...)
 	}
+	if s.needs.Consumers != nil {
+		rows = append(rows, s.consumerRoutes()...)
+	}
 	return rows
 }
 

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,16 +25,18 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/sluicegate/sluice"
+	"github.com/sluicegate/sluice/consumers"
 )
 
 // Needs is what the handlers ask. A nil need leaves its routes out: they answer like an unknown path.
 type Needs struct {
-	Topics   topics
-	Producer producer
-	Kafka    kafkaChecker
-	Store    storeChecker
-	Gatherer prometheus.Gatherer // what /metrics shows
-	RootPage []byte              // HTML for browsers at /, whose other callers get {}
+	Topics    topics
+	Producer  producer
+	Consumers *consumers.Registry
+	Kafka     kafkaChecker
+	Store     storeChecker
+	Gatherer  prometheus.Gatherer // what /metrics shows
+	RootPage  []byte              // HTML for browsers at /, whose other callers get {}
 }
 
 // topics is what Kafka knows of topics: kafka.Admin.
@@ -69,6 +72,7 @@ type Server struct {
 	budget  *budget
 	metrics metrics
 	checks  *checks
+	proxies []netip.Prefix // who may say what the client asked for
 
 	ready    atomic.Bool
 	draining atomic.Bool
@@ -101,6 +105,7 @@ func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*S
 	}
 	s := &Server{cfg: c, needs: needs, log: log, budget: newBudget(c.InflightBytes, reg), metrics: newMetrics(reg)}
 	s.checks = newChecks(c, needs, log)
+	s.proxies, _ = prefixes(c.Pull.TrustedProxies) // Validate has read them
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.requests, s.cut = context.WithCancel(context.Background())
 	s.app = fiber.New(fiber.Config{

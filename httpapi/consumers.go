@@ -1,0 +1,326 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/sluicegate/sluice/consumers"
+	"github.com/sluicegate/sluice/formats"
+)
+
+// consumerRoutes are the instances of the classic API (rest-api.md 5 to 7). Media types depend on the instance, so the
+// handlers settle them.
+func (s *Server) consumerRoutes() []route {
+	speaks := speech{noun: instances, self: true}
+	const group, instance = "/consumers/:group", "/consumers/:group/instances/:instance"
+	return []route{
+		{"POST", group, speaks, s.createConsumer},
+		{"DELETE", instance, speaks, s.onInstance(anyVersion, s.deleteConsumer)},
+		{"POST", instance + "/subscription", speaks, s.onInstance(makesV2, s.subscribeConsumer)},
+		{"GET", instance + "/subscription", speaks, s.onInstance(makesV2, s.showSubscription)},
+		{"DELETE", instance + "/subscription", speaks, s.onInstance(makesV2, s.unsubscribeConsumer)},
+		{"GET", instance + "/records", speaks, s.readRecords},
+		{"POST", instance + "/offsets", speaks, s.onInstance(anyVersion, s.commitOffsets)},
+		{"GET", instance + "/offsets", speaks, s.onInstance(onlyV2, s.showCommitted)},
+	}
+}
+
+// pathVersion says what a path means for the version of a call (rest-api.md 2.1 and 5.2).
+type pathVersion byte
+
+const (
+	anyVersion pathVersion = iota
+	onlyV2                 // v1 has no such call
+	makesV2                // and it settles an instance whose version was open
+)
+
+// instance finds the instance of the path. known is the version of its calls without a versioned media type.
+func (s *Server) instance(c *fiber.Ctx, p pathVersion) (i *consumers.Instance, known version, err error) {
+	group, err := segment(c, "group")
+	if err != nil {
+		return nil, noVersion, err
+	}
+	id, err := segment(c, "instance")
+	if err != nil {
+		return nil, noVersion, err
+	}
+	i, err = s.needs.Consumers.Instance(group, id)
+	if err != nil {
+		if p != anyVersion {
+			known = v2
+		}
+		return nil, known, err
+	}
+	if p == makesV2 {
+		i.SpeakV2()
+	}
+	known = v1
+	if i.Version() == consumers.V2 {
+		known = v2
+	}
+	return i, known, nil
+}
+
+// onInstance finds the instance and settles the media types. That there is no such instance comes first.
+func (s *Server) onInstance(p pathVersion, handle func(*fiber.Ctx, *consumers.Instance) error) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		i, known, missing := s.instance(c, p)
+		n, err := negotiate(c, known)
+		of(c).negotiation = n
+		if missing != nil {
+			return missing
+		}
+		if err != nil {
+			return err
+		}
+		return handle(c, i)
+	}
+}
+
+// noContent is a success without a body.
+func noContent(c *fiber.Ctx) error {
+	c.Status(fiber.StatusNoContent)
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	return nil
+}
+
+func (s *Server) createConsumer(c *fiber.Ctx) error {
+	x := of(c)
+	n, err := negotiate(c, noVersion)
+	x.negotiation = n
+	if err != nil {
+		return err
+	}
+	group, err := segment(c, "group")
+	if err != nil {
+		return err
+	}
+	settings, err := s.consumerSettings(c)
+	if err != nil {
+		return err
+	}
+	i, err := s.needs.Consumers.Create(group, settings, madeBy(c))
+	if err != nil {
+		return err
+	}
+	return s.sendJSON(c, fiber.StatusOK, struct {
+		ID   string `json:"instance_id"`
+		Base string `json:"base_uri"`
+	}{i.ID(), s.baseOf(c) + instancePath(group, i.ID())})
+}
+
+// madeBy is the version that a create call names, if it names one: then no default shows through.
+func madeBy(c *fiber.Ctx) consumers.Version {
+	one, _ := negotiate(c, v1) // the media types were accepted a moment ago
+	two, _ := negotiate(c, v2)
+	switch {
+	case one.version != two.version:
+		return consumers.Provisional
+	case one.version == v2:
+		return consumers.V2
+	}
+	return consumers.V1
+}
+
+// instancePath escapes what a path needs escaped. Clients pass the result through query unescaping, which would turn a
+// plus into a space, and some cannot bear an escaped colon.
+func instancePath(group, id string) string {
+	escape := func(s string) string { return strings.ReplaceAll(url.PathEscape(s), "+", "%2B") }
+	return "/consumers/" + escape(group) + "/instances/" + escape(id)
+}
+
+func (s *Server) consumerSettings(c *fiber.Ctx) (consumers.Settings, error) {
+	body, err := s.body(c)
+	if err != nil {
+		return consumers.Settings{}, err
+	}
+	defer body.release()
+	options, err := parseOptions(body)
+	if err != nil {
+		return consumers.Settings{}, err
+	}
+	return consumers.ParseSettings(options, func(format string) bool {
+		_, ok := formats.ByName(format)
+		return ok
+	})
+}
+
+func (s *Server) deleteConsumer(c *fiber.Ctx, i *consumers.Instance) error {
+	ctx, cancel := s.within(lookupPatience)
+	defer cancel()
+	if err := s.needs.Consumers.Delete(ctx, i.Group(), i.ID()); err != nil {
+		return err
+	}
+	return noContent(c)
+}
+
+func (s *Server) subscribeConsumer(c *fiber.Ctx, i *consumers.Instance) error {
+	body, err := s.body(c)
+	if err != nil {
+		return err
+	}
+	defer body.release()
+	wish, err := parseWish(body)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := s.within(lookupPatience)
+	defer cancel()
+	if err := i.Subscribe(ctx, wish); err != nil {
+		return err
+	}
+	return noContent(c)
+}
+
+func (s *Server) showSubscription(c *fiber.Ctx, i *consumers.Instance) error {
+	ctx, cancel := s.within(lookupPatience)
+	defer cancel()
+	topics, err := i.Subscription(ctx)
+	if err != nil {
+		return err
+	}
+	if topics == nil {
+		topics = []string{}
+	}
+	return s.sendJSON(c, fiber.StatusOK, map[string][]string{"topics": topics})
+}
+
+func (s *Server) unsubscribeConsumer(c *fiber.Ctx, i *consumers.Instance) error {
+	ctx, cancel := s.within(lookupPatience)
+	defer cancel()
+	if err := i.Unsubscribe(ctx); err != nil {
+		return err
+	}
+	return noContent(c)
+}
+
+const commitPatience = 20 * time.Second // above what a commit waits for a rebalance
+
+// commitOffsets answers when Kafka has it, unless the client does not want to wait. In v1 the body is ignored.
+func (s *Server) commitOffsets(c *fiber.Ctx, i *consumers.Instance) error {
+	body, err := s.body(c)
+	if err != nil {
+		return err
+	}
+	defer body.release()
+	if of(c).version == v1 {
+		return s.commitV1(c, i)
+	}
+	later, err := flag(c, "async")
+	if err != nil {
+		return err
+	}
+	commits, given, err := parseCommits(body)
+	if err != nil {
+		return err
+	}
+	commit := func(ctx context.Context) error {
+		_, err := i.Commit(ctx)
+		return err
+	}
+	if given {
+		if s.cfg.Pull.CommitOffsets == "last" {
+			for n := range commits {
+				commits[n].Offset++ // the client names the last record it processed, Kafka keeps the next
+			}
+		}
+		commit = func(ctx context.Context) error { return i.CommitOffsets(ctx, commits) }
+	}
+	if later {
+		err = i.Later(commit)
+	} else {
+		ctx, cancel := s.within(commitPatience)
+		defer cancel()
+		err = commit(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	s.send(c, fiber.StatusOK, of(c).answer.name, []byte("[]"))
+	return nil
+}
+
+// commitV1 tells the offset of the last record delivered of each partition; Kafka holds one more (rest-api.md 6.2).
+func (s *Server) commitV1(c *fiber.Ctx, i *consumers.Instance) error {
+	ctx, cancel := s.within(commitPatience)
+	defer cancel()
+	delivered, err := i.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	type consumed struct {
+		Topic     string `json:"topic"`
+		Partition int32  `json:"partition"`
+		Consumed  int64  `json:"consumed"`
+		Committed int64  `json:"committed"`
+	}
+	all := make([]consumed, 0, len(delivered))
+	for _, d := range delivered {
+		all = append(all, consumed{d.Topic, d.Partition, d.Last, d.Last})
+	}
+	return s.sendJSON(c, fiber.StatusOK, all)
+}
+
+// showCommitted takes its partitions from the body of the GET; without one it answers for those that are assigned.
+func (s *Server) showCommitted(c *fiber.Ctx, i *consumers.Instance) error {
+	body, err := s.body(c)
+	if err != nil {
+		return err
+	}
+	defer body.release()
+	parts, err := parsePartitions(body)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := s.within(lookupPatience)
+	defer cancel()
+	commits, err := i.Committed(ctx, parts)
+	if err != nil {
+		return err
+	}
+	type committed struct {
+		Topic     string `json:"topic"`
+		Partition int32  `json:"partition"`
+		Offset    int64  `json:"offset"`
+		Metadata  string `json:"metadata"`
+	}
+	all := make([]committed, 0, len(commits))
+	for _, o := range commits {
+		all = append(all, committed{o.Topic, o.Partition, o.Offset, o.Metadata})
+	}
+	return s.sendJSON(c, fiber.StatusOK, map[string][]committed{"offsets": all})
+}
+
+// flag is a parameter that is true without a value too.
+func flag(c *fiber.Ctx, name string) (bool, error) {
+	if !c.Context().QueryArgs().Has(name) {
+		return false, nil
+	}
+	text := c.Query(name)
+	if text == "" {
+		return true, nil
+	}
+	on, err := strconv.ParseBool(strings.ToLower(text))
+	if err != nil {
+		return false, errBadRequest.saying("The query parameter %s must be true or false.", name)
+	}
+	return on, nil
+}
+
+// number is an integer parameter, 0 if it is absent. One that is too large counts as the largest.
+func number(c *fiber.Ctx, name string) (int64, error) {
+	if !c.Context().QueryArgs().Has(name) {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(c.Query(name), 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return 0, errBadRequest.saying("The query parameter %s must be an integer.", name)
+	}
+	return n, nil
+}

@@ -1,0 +1,319 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/sluicegate/sluice"
+	"github.com/sluicegate/sluice/consumers"
+	"github.com/sluicegate/sluice/formats"
+)
+
+const (
+	goneEvery   = 250 * time.Millisecond // how often a held read looks whether its client is still there
+	streamAbove = 1 << 20                // answers with more bytes of keys and values are never whole in memory
+)
+
+var errGone = errors.New("the client has left")
+
+// readRecords holds the request until there are records (rest-api.md 5.7, 7.3). They count as delivered when the whole
+// answer was written to the connection.
+func (s *Server) readRecords(c *fiber.Ctx) error {
+	i, known, err := s.instance(c, makesV2)
+	if err != nil {
+		of(c).negotiation, _ = negotiate(c, known) // the missing instance comes first
+		return err
+	}
+	n, err := negotiateRead(c, i.Format(), known)
+	of(c).negotiation = n
+	if err != nil {
+		return err
+	}
+	timeout, err := number(c, "timeout")
+	if err != nil {
+		return err
+	}
+	maxBytes, err := number(c, "max_bytes")
+	if err != nil {
+		return err
+	}
+	format, _ := formats.ByName(i.Format()) // it was checked at the creation
+	want := consumers.Want{
+		Timeout:  time.Duration(min(max(timeout, 0), 1<<31)) * time.Millisecond,
+		MaxBytes: int(min(max(maxBytes, 0), 1<<31-1)),
+	}
+	if format != formats.Binary {
+		want.Decodes = decodable(format)
+	}
+	ctx, stop := s.whileThere(c)
+	a, err := i.Read(ctx, want)
+	stop()
+	if err != nil {
+		return err
+	}
+	return s.deliver(c, a, format)
+}
+
+// whileThere is a context that ends when the client leaves, with the function that ends the watch. fasthttp does not tell.
+func (s *Server) whileThere(c *fiber.Ctx) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(s.requests)
+	conn, ok := c.Context().Conn().(*clientConn)
+	if !ok {
+		return ctx, func() { cancel(nil) }
+	}
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		look := time.NewTicker(goneEvery)
+		defer look.Stop()
+		for {
+			select {
+			case <-look.C:
+				if conn.Gone() {
+					cancel(errGone)
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil); <-watched }
+}
+
+// decodable tells whether a record can be shown in a format.
+func decodable(f formats.Format) func(*sluice.Record) error {
+	var room []byte
+	return func(r *sluice.Record) error {
+		for _, b := range [][]byte{r.Key, r.Value} {
+			out, err := f.Append(room[:0], b)
+			if err != nil {
+				return err
+			}
+			room = out[:0]
+		}
+		return nil
+	}
+}
+
+// deliver writes an answer and has it settled by what becomes of it on the connection.
+func (s *Server) deliver(c *fiber.Ctx, a *consumers.Answer, format formats.Format) error {
+	body := &recordsBody{records: a.Records, format: format, version: of(c).version, extras: s.cfg.Pull.RecordExtras}
+	size := 0
+	for _, r := range a.Records {
+		size += r.Size()
+	}
+	l := &lease{from: s.budget} // records of an answer live until the client has them, whatever the log forgets
+	if err := l.grow(int64(size)); err != nil {
+		a.Lost()
+		return &sluice.Error{Kind: sluice.Overloaded, Msg: "The memory budget is used up."}
+	}
+	settled := func(ok bool) {
+		l.release()
+		if ok {
+			a.Settled()
+		} else {
+			a.Lost()
+		}
+	}
+	conn, ok := c.Context().Conn().(*clientConn)
+	if !ok || c.Method() == fiber.MethodHead { // an answer without a body delivers nothing
+		settled(false)
+	} else {
+		// A write deadline of the handler's makes fasthttp flush at once; clientConn has finer ones of its own.
+		if err := c.Context().SetWriteDeadline(time.Now().Add(time.Hour)); err != nil {
+			settled(false)
+			return err
+		}
+		conn.whenSettled(settled)
+	}
+	if a.Err != nil {
+		return a.Err
+	}
+	if size <= streamAbove {
+		whole, err := io.ReadAll(body)
+		if err != nil {
+			return err
+		}
+		s.send(c, fiber.StatusOK, of(c).answer.name, whole)
+		return nil
+	}
+	sendHead(c, fiber.StatusOK, of(c).answer.name)
+	var stream io.Reader = body
+	if s.cfg.Gzip {
+		c.Response().Header.Add(fiber.HeaderVary, fiber.HeaderAcceptEncoding)
+		if acceptsGzip(c.Get(fiber.HeaderAcceptEncoding)) {
+			c.Response().Header.Set(fiber.HeaderContentEncoding, "gzip")
+			stream = newDeflated(body)
+		}
+	}
+	c.Context().SetBodyStream(stream, -1)
+	return nil
+}
+
+// recordsBody is the JSON array of an answer, encoded as it is read: one record at a time.
+type recordsBody struct {
+	records []*sluice.Record
+	format  formats.Format
+	version version
+	extras  bool
+
+	begun bool
+	ended bool
+	room  []byte
+	rest  []byte // of room, not read yet
+}
+
+const bodyPiece = 32 << 10
+
+func (b *recordsBody) Read(p []byte) (int, error) {
+	for len(b.rest) == 0 {
+		if b.ended {
+			return 0, io.EOF
+		}
+		if err := b.more(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
+	return n, nil
+}
+
+func (b *recordsBody) more() (err error) {
+	out := b.room[:0]
+	if !b.begun {
+		out = append(out, '[')
+	}
+	for len(out) < bodyPiece && len(b.records) > 0 {
+		if b.begun {
+			out = append(out, ',')
+		}
+		b.begun = true
+		if out, err = b.record(out, b.records[0]); err != nil {
+			return err
+		}
+		b.records = b.records[1:]
+	}
+	b.begun = true
+	if len(b.records) == 0 {
+		out = append(out, ']')
+		b.ended = true
+	}
+	b.room, b.rest = out, out
+	return nil
+}
+
+// record writes the shape of rest-api.md 7.3, in v1 that of 6.1.
+func (b *recordsBody) record(out []byte, r *sluice.Record) (_ []byte, err error) {
+	out = append(out, `{"topic":`...)
+	out = appendString(out, r.Topic)
+	out = append(out, `,"key":`...)
+	if out, err = b.format.Append(out, r.Key); err != nil {
+		return nil, err
+	}
+	out = append(out, `,"value":`...)
+	if out, err = b.format.Append(out, r.Value); err != nil {
+		return nil, err
+	}
+	out = append(out, `,"partition":`...)
+	out = strconv.AppendInt(out, int64(r.Partition), 10)
+	out = append(out, `,"offset":`...)
+	out = strconv.AppendInt(out, r.Offset, 10)
+	if b.version == v2 && b.extras {
+		if out, err = appendExtras(out, r); err != nil {
+			return nil, err
+		}
+	}
+	return append(out, '}'), nil
+}
+
+func appendExtras(out []byte, r *sluice.Record) (_ []byte, err error) {
+	if !r.Timestamp.IsZero() {
+		out = append(out, `,"timestamp":`...)
+		out = strconv.AppendInt(out, r.Timestamp.UnixMilli(), 10)
+	}
+	for n, h := range r.Headers {
+		if n == 0 {
+			out = append(out, `,"headers":[`...)
+		} else {
+			out = append(out, ',')
+		}
+		out = append(out, `{"key":`...)
+		out = appendString(out, h.Name)
+		out = append(out, `,"value":`...)
+		if out, err = formats.Binary.Append(out, h.Value); err != nil {
+			return nil, err
+		}
+		out = append(out, '}')
+	}
+	if len(r.Headers) > 0 {
+		out = append(out, ']')
+	}
+	return out, nil
+}
+
+// deflated compresses a reader while it is read.
+type deflated struct {
+	from  io.Reader
+	z     *gzip.Writer
+	out   pieces
+	piece []byte
+	done  bool
+}
+
+// pieces collects what the compressor writes.
+type pieces struct{ b []byte }
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.b = append(p.b, b...)
+	return len(b), nil
+}
+
+func newDeflated(from io.Reader) *deflated {
+	d := &deflated{from: from, piece: make([]byte, bodyPiece)}
+	d.z = gzips.Get().(*gzip.Writer)
+	d.z.Reset(&d.out)
+	return d
+}
+
+func (d *deflated) Read(p []byte) (int, error) {
+	for len(d.out.b) == 0 {
+		if d.done {
+			return 0, io.EOF
+		}
+		n, err := d.from.Read(d.piece)
+		if n > 0 {
+			if _, err := d.z.Write(d.piece[:n]); err != nil {
+				return 0, err
+			}
+		}
+		switch {
+		case err == io.EOF:
+			d.done = true
+			if err := d.z.Close(); err != nil {
+				return 0, err
+			}
+		case err != nil:
+			return 0, err
+		}
+	}
+	n := copy(p, d.out.b)
+	d.out.b = d.out.b[:copy(d.out.b, d.out.b[n:])]
+	return n, nil
+}
+
+// Close gives the compressor back; fasthttp calls it when the answer was written or could not be.
+func (d *deflated) Close() error {
+	if d.z != nil {
+		gzips.Put(d.z)
+		d.z = nil
+	}
+	return nil
+}
