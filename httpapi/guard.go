@@ -13,7 +13,7 @@ func framingGuard(c *fiber.Ctx) error {
 	header := &c.Request().Header
 	var framing, hosts int
 	for line := range bytes.Lines(header.RawHeaders()) {
-		if line[0] == ' ' || line[0] == '\t' { // obs-fold
+		if line[0] == ' ' || line[0] == '\t' || !bytes.HasSuffix(line, []byte("\r\n")) { // obs-fold, bare LF
 			return errFraming
 		}
 		name, value, _ := bytes.Cut(line, []byte(":"))
