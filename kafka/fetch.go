@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -11,194 +12,139 @@ import (
 )
 
 const (
-	catchUpClients = 4 // one-shot fetches to one broker run at most this many at a time
-	fetchTries     = 5 // of one call: at once, at once again, then after 100, 200 and 400 ms
+	catchUpLinks = 4 // one-shot fetches to one broker run at most this many at a time
+	fetchTries   = 5 // of one call: at once, at once again, then after 100, 200 and 400 ms
 )
 
-// Fetcher reads partitions: one-shot on the catch-up clients, which never long-poll, and continuously on the live
-// client, which does nothing else. It is the Source of the partition log.
+// Fetcher reads partitions: one-shot on connections that never long-poll, and continuously on the live client, which
+// does nothing else. It is the Source of the partition log. Safe for concurrent use.
 type Fetcher struct {
 	clients *Clients
+	admin   *Admin
+	pool    [catchUpLinks]*brokers // each has one connection to a broker
 
 	mu        sync.Mutex
-	slots     map[int32]*slots // by broker
+	slots     map[string]*slots // by broker address
 	consumers map[sluice.Isolation]sarama.Consumer
 }
 
-// NewFetcher dials nobody.
+// NewFetcher dials nobody. Its connections close with c.
 func NewFetcher(c *Clients) *Fetcher {
-	return &Fetcher{clients: c, slots: map[int32]*slots{}, consumers: map[sluice.Isolation]sarama.Consumer{}}
+	f := &Fetcher{clients: c, admin: NewAdmin(c), slots: map[string]*slots{}, consumers: map[sluice.Isolation]sarama.Consumer{}}
+	for i := range f.pool {
+		f.pool[i] = newBrokers(c.config(roleCatchUp), c.dial, c.cfg.Brokers)
+		c.closeWith(f.pool[i].close)
+	}
+	return f
 }
 
 // Fetch reads once, without waiting for a record, what the partition holds from an offset on: about maxBytes, and at
 // least one batch. A chunk whose Next is From stands at the end. The chunk owns its memory.
 //
-// Kinds: OutOfRange, UnknownTopic, UnknownPart, NoLeader, Unavailable. A broker that hangs is given up after the read
-// timeout of the connection, which may be later than ctx.
+// Kinds: OutOfRange, UnknownTopic, UnknownPart, NoLeader, Unavailable.
 func (f *Fetcher) Fetch(ctx context.Context, p sluice.Partition, from int64, maxBytes int) (sluice.Chunk, error) {
-	n := int32(min(max(maxBytes, 1), f.clients.cfg.FetchMaxBytes))
-	for {
-		var block *sarama.FetchResponseBlock
-		err := f.onLeader(ctx, p, func(broker *sarama.Broker, epoch int32) (err error) {
-			block, err = fetchBlock(broker, epoch, p, from, n)
-			return err
-		})
+	for n := min(max(maxBytes, 1), f.clients.cfg.FetchMaxBytes); ; n = min(max(n*4, 1<<20), f.clients.cfg.FetchMaxBytes) {
+		block, err := f.block(ctx, p, from, n)
 		if err != nil {
 			return sluice.Chunk{}, err
 		}
-		chunk, cut, err := parseBlock(block, p, from)
-		if err != nil {
-			return sluice.Chunk{}, kafkaError("fetch "+p.String(), err)
-		}
+		chunk, cut := parseBlock(block, p, from)
 		if !cut {
 			return chunk, nil
 		}
 		// Only message sets of brokers before KIP-74 can come without one whole batch.
-		if n >= int32(f.clients.cfg.FetchMaxBytes) {
+		if n >= f.clients.cfg.FetchMaxBytes {
 			return sluice.Chunk{}, &sluice.Error{Kind: sluice.TooLarge, Msg: "A record exceeds kafka-fetch-max-bytes."}
 		}
-		n = int32(min(max(int(n)*4, 1<<20), f.clients.cfg.FetchMaxBytes))
 	}
 }
 
-func fetchBlock(broker *sarama.Broker, epoch int32, p sluice.Partition, from int64, n int32) (*sarama.FetchResponseBlock, error) {
-	request := &sarama.FetchRequest{
-		Version: 12, MinBytes: 1, MaxBytes: n, Isolation: isolation(p.Isolation),
-		SessionEpoch: -1, // no fetch session (KIP-227)
+// block fetches from the partition's leader, with the tries that a moved leader and a lost connection need.
+func (f *Fetcher) block(ctx context.Context, p sluice.Partition, from int64, maxBytes int) (*sarama.FetchResponseBlock, error) {
+	var since time.Time // metadata of any age will do, until a try fails
+	for try := 1; ; try++ {
+		block, err := f.blockOnce(ctx, p, from, maxBytes, since)
+		if err == nil {
+			return block, nil
+		}
+		_, final := errors.AsType[*sluice.Error](err)
+		if final || try == fetchTries || !(leaderMoved(err) || unreachable(err) || errors.Is(err, sarama.ErrUnknownTopicOrPartition)) {
+			return nil, kafkaError("fetch "+p.String(), err)
+		}
+		since = time.Now()
+		if try > 1 && !pause(ctx, 50*time.Millisecond<<(try-1)) {
+			return nil, kafkaError("fetch "+p.String(), err)
+		}
 	}
-	request.AddBlock(p.Topic, p.Number, from, n, epoch)
-	response, err := broker.Fetch(request)
+}
+
+func (f *Fetcher) blockOnce(ctx context.Context, p sluice.Partition, from int64, maxBytes int, since time.Time) (*sarama.FetchResponseBlock, error) {
+	topic, err := f.admin.meta.topic(ctx, p.Topic, since)
 	if err != nil {
 		return nil, err
 	}
-	if response.ErrorCode != 0 {
-		return nil, sarama.KError(response.ErrorCode)
+	addr, err := f.admin.leader(topic, p.Number)
+	if err != nil {
+		return nil, err
 	}
-	block := response.GetBlock(p.Topic, p.Number)
-	if block == nil {
+	n, release, err := f.take(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	answer, err := askAt(ctx, f.pool[n], addr, (*sarama.Broker).Fetch, func() *sarama.FetchRequest {
+		q := &sarama.FetchRequest{
+			Version: 12, MinBytes: 1, MaxBytes: int32(maxBytes), Isolation: sarama.ReadUncommitted,
+			SessionEpoch: -1, // no fetch session (KIP-227)
+		}
+		if p.Isolation == sluice.ReadCommitted {
+			q.Isolation = sarama.ReadCommitted
+		}
+		q.AddBlock(p.Topic, p.Number, from, int32(maxBytes), -1)
+		return q
+	})
+	if err != nil {
+		return nil, err
+	}
+	block := answer.GetBlock(p.Topic, p.Number)
+	switch {
+	case answer.ErrorCode != 0:
+		return nil, sarama.KError(answer.ErrorCode)
+	case block == nil:
 		return nil, sarama.ErrIncompleteResponse
-	}
-	if block.Err != sarama.ErrNoError {
+	case block.Err != sarama.ErrNoError:
 		return nil, block.Err
 	}
 	return block, nil
 }
 
-// Range asks the leader for both ends; End is the last stable offset when the isolation is ReadCommitted.
+// Range is Admin's, so that it waits for no fetch.
 func (f *Fetcher) Range(ctx context.Context, p sluice.Partition) (sluice.Range, error) {
-	var r sluice.Range
-	err := f.onLeader(ctx, p, func(broker *sarama.Broker, _ int32) (err error) {
-		if r.Start, err = listOffset(broker, p, sarama.OffsetOldest); err != nil {
-			return err
-		}
-		r.End, err = listOffset(broker, p, sarama.OffsetNewest)
-		return err
-	})
-	return r, err
-}
-
-func listOffset(broker *sarama.Broker, p sluice.Partition, which int64) (int64, error) {
-	request := sarama.NewOffsetRequest(sarama.MaxVersion)
-	request.IsolationLevel = isolation(p.Isolation) // client.GetOffset would ignore it
-	request.AddBlock(p.Topic, p.Number, which, 1)
-	response, err := broker.GetAvailableOffsets(request)
-	if err != nil {
-		return 0, err
-	}
-	block := response.GetBlock(p.Topic, p.Number)
-	if block == nil {
-		return 0, sarama.ErrIncompleteResponse
-	}
-	if block.Err != sarama.ErrNoError {
-		return 0, block.Err
-	}
-	return block.Offset, nil
-}
-
-// onLeader calls the partition's leader, with the retries that a moved leader and an idle connection need. It gives
-// back errors with their Kind.
-func (f *Fetcher) onLeader(ctx context.Context, p sluice.Partition, call func(*sarama.Broker, int32) error) error {
-	lookup, err := f.clients.client(roleCatchUp, 0)
-	if err != nil {
-		return kafkaError("open a catch-up client", err)
-	}
-	for try := 1; ; try++ {
-		err = f.once(ctx, lookup, p, call)
-		unknown := isUnknown(err)
-		if err == nil || ctx.Err() != nil || try == fetchTries || (unknown && try > 1) || !(unknown || leaderMoved(err) || unreachable(err)) {
-			break
-		}
-		if rerr := lookup.RefreshMetadata(p.Topic); rerr != nil {
-			err = rerr // no topic, no leader, no broker: a refresh has tried for a while already
-			break
-		}
-		if try > 1 && !sleep(ctx, 50*time.Millisecond<<(try-1)) {
-			break
-		}
-	}
-	switch {
-	case err == nil:
-		return nil
-	case isUnknown(err):
-		if numbers, perr := lookup.Partitions(p.Topic); perr == nil && len(numbers) > 0 {
-			return &sluice.Error{Kind: sluice.UnknownPart, Msg: "Partition not found.", Err: err}
-		}
-	}
-	return kafkaError("read "+p.String(), err)
-}
-
-// once takes a free connection to the leader and calls it.
-func (f *Fetcher) once(ctx context.Context, lookup sarama.Client, p sluice.Partition, call func(*sarama.Broker, int32) error) error {
-	leader, epoch, err := lookup.LeaderAndEpoch(p.Topic, p.Number)
-	if err != nil {
-		return err
-	}
-	n, release, err := f.take(ctx, leader.ID())
-	if err != nil {
-		return err
-	}
-	defer release()
-	client, err := f.clients.client(roleCatchUp, n)
-	if err != nil {
-		return err
-	}
-	broker, err := client.Broker(leader.ID())
-	if err == sarama.ErrBrokerNotFound { // this client has not learnt the brokers yet
-		if err = client.RefreshMetadata(p.Topic); err == nil {
-			broker, err = client.Broker(leader.ID())
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if err = call(broker, epoch); err != nil && unreachable(err) {
-		_ = broker.Close() // else it stays open and dead; it is opened again at its next use
-	}
-	return err
+	return f.admin.Range(ctx, p)
 }
 
 // slots are the connections to one broker. Calls on one are served one at a time, so each is lent to one call; who finds
 // none free waits in line.
 type slots struct {
-	free chan int // numbers of catch-up clients
-	open int
+	free chan int // places in the pool
+	used int      // places that were ever lent
 }
 
-// take lends a connection to a broker, opening clients only as they are needed.
-func (f *Fetcher) take(ctx context.Context, broker int32) (n int, release func(), err error) {
+// take lends a connection to a broker; another one is opened only when all that are open are lent.
+func (f *Fetcher) take(ctx context.Context, addr string) (n int, release func(), err error) {
 	f.mu.Lock()
-	s := f.slots[broker]
+	s := f.slots[addr]
 	if s == nil {
-		s = &slots{free: make(chan int, catchUpClients)}
-		f.slots[broker] = s
+		s = &slots{free: make(chan int, catchUpLinks)}
+		f.slots[addr] = s
 	}
 	select {
 	case n = <-s.free:
 	default:
 		n = -1
-		if s.open < catchUpClients {
-			n = s.open
-			s.open++
+		if s.used < catchUpLinks {
+			n = s.used
+			s.used++
 		}
 	}
 	f.mu.Unlock()
@@ -210,25 +156,4 @@ func (f *Fetcher) take(ctx context.Context, broker int32) (n int, release func()
 		}
 	}
 	return n, func() { s.free <- n }, nil
-}
-
-func isUnknown(err error) bool { return err == sarama.ErrUnknownTopicOrPartition }
-
-func isolation(i sluice.Isolation) sarama.IsolationLevel {
-	if i == sluice.ReadUncommitted {
-		return sarama.ReadUncommitted
-	}
-	return sarama.ReadCommitted
-}
-
-// sleep reports whether the time passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -14,7 +14,7 @@ import (
 // parseBlock turns the answer for one partition into a chunk that begins at from: it drops the records below from
 // (batches come whole), control batches and, for ReadCommitted, the data of aborted transactions, and copies the rest.
 // Next lies behind the last complete batch, whatever it held. With cut true the answer held no whole batch.
-func parseBlock(block *sarama.FetchResponseBlock, p sluice.Partition, from int64) (chunk sluice.Chunk, cut bool, err error) {
+func parseBlock(block *sarama.FetchResponseBlock, p sluice.Partition, from int64) (chunk sluice.Chunk, cut bool) {
 	chunk = sluice.Chunk{From: from, Next: from, End: block.HighWaterMarkOffset}
 	if p.Isolation == sluice.ReadCommitted && block.LastStableOffset >= 0 {
 		chunk.End = min(chunk.End, block.LastStableOffset)
@@ -45,7 +45,7 @@ func parseBlock(block *sarama.FetchResponseBlock, p sluice.Partition, from int64
 		cut = block.Partial && chunk.Next == from
 	}
 	chunk.Records, chunk.Bytes = raw.copy(p)
-	return chunk, cut, nil
+	return chunk, cut
 }
 
 // emptiedNext is the offset behind the batches of a block that hold no records any more. Compaction keeps such batches

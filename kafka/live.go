@@ -43,7 +43,7 @@ func (f *Fetcher) Follow(ctx context.Context, p sluice.Partition, from int64, ad
 	}
 	pc, err := consumer.ConsumePartition(p.Topic, p.Number, from)
 	if err != nil {
-		if isUnknown(err) { // of the topic, or of the partition?
+		if errors.Is(err, sarama.ErrUnknownTopicOrPartition) { // of the topic, or of the partition?
 			if _, err := f.Range(ctx, p); err != nil {
 				return err
 			}
