@@ -137,6 +137,8 @@ func (c *Clients) config(role string) *sarama.Config {
 	cfg.Consumer.Return.Errors = false // an undrained channel deadlocks
 	cfg.Consumer.Offsets.AutoCommit.Enable = false
 	cfg.Consumer.Fetch.Default = 1 << 20
+	cfg.Consumer.Fetch.MaxBytes = int32(c.cfg.FetchMaxBytes)
+	cfg.Consumer.Retry.Max = 20 // then it closes, and who follows opens it anew: a consumer may fall silent
 	cfg.Consumer.MaxWaitTime = 250 * time.Millisecond
 	cfg.Consumer.Retry.Backoff = 250 * time.Millisecond
 	cfg.Consumer.IsolationLevel = sarama.ReadCommitted

@@ -28,8 +28,8 @@ func (c Config) Validate() error {
 		return errors.New("produce-timeout must lie between 1s and 10m")
 	case c.MaxRecordBytes < 1<<10 || c.MaxRecordBytes > 64<<20:
 		return errors.New("max-record-bytes must lie between 1024 and 67108864")
-	case c.FetchMaxBytes < 64<<10:
-		return errors.New("kafka-fetch-max-bytes must be at least 65536")
+	case c.FetchMaxBytes < 64<<10 || c.FetchMaxBytes > 1<<30:
+		return errors.New("kafka-fetch-max-bytes must lie between 65536 and 1073741824")
 	}
 	return nil
 }
