@@ -1,6 +1,9 @@
 package kafka
 
 import (
+	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -9,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/sandbox/backend"
 )
 
@@ -123,4 +127,117 @@ func TestEvictedMemberComesBackAsAnother(t *testing.T) {
 	if gap := a.standstill(); gap > time.Second {
 		t.Errorf("%v without a session", gap)
 	}
+}
+
+// A generation whose first heartbeat is refused never begins, and a coordinator that refuses every one is asked at
+// most five times a second.
+func TestRefusedGenerationsNeverBegin(t *testing.T) {
+	t.Parallel()
+	k := backend.Kafka(t)
+	if k.Real() {
+		backend.NotRun(t, "a real broker gives no error on request")
+	}
+	topic, clients, group := k.Topic(t, "refused", 1), groupClients(t, k.Brokers), backend.Unique("group")
+	refusals := k.Fake().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Group: group, Err: kerr.IllegalGeneration, Count: -1})
+	began := time.Now()
+	a := newWorld(t, group, "range", topic).join(t, clients, "a")
+	await(t, 10*time.Second, func() string { return "12 refusals" }, func() bool { return refusals.Hits() >= 12 })
+	if took := time.Since(began); took < 1900*time.Millisecond {
+		t.Errorf("12 generations refused within %v", took)
+	}
+	if n := len(a.all()); n != 0 {
+		t.Errorf("%d sessions began", n)
+	}
+	refusals.Remove()
+	settle(t, 10*time.Second, 1, a)
+}
+
+// What no trying helps against ends the membership with an error.
+func TestFencedMemberGivesUp(t *testing.T) {
+	t.Parallel()
+	k := backend.Kafka(t)
+	if k.Real() {
+		backend.NotRun(t, "a real broker fences only static members, which we are not")
+	}
+	topic, clients, group := k.Topic(t, "fenced", 1), groupClients(t, k.Brokers), backend.Unique("group")
+	f := k.Fake().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Group: group, Err: kerr.FencedInstanceID, Count: 1})
+	err := NewGroups(clients, nil).Member(within(t, 10*time.Second), sluice.Membership{Group: group, Topics: []string{topic}, Assignor: sluice.RangeAssignor},
+		func(ctx context.Context, _ sluice.Session) { <-ctx.Done() })
+	if sluice.KindOf(err) != sluice.StaleSession || f.Hits() != 1 {
+		t.Errorf("after %d refusals: %v", f.Hits(), err)
+	}
+}
+
+// A session that panics costs its own work a second, and nothing else.
+func TestPanickingSessionBeginsAnew(t *testing.T) {
+	t.Parallel()
+	k := backend.Kafka(t)
+	topic, clients := k.Topic(t, "panic", 1), groupClients(t, k.Brokers)
+	ctx, stop := context.WithCancel(within(t, 20*time.Second))
+	sessions := 0
+	err := NewGroups(clients, nil).Member(ctx, sluice.Membership{Group: backend.Unique("group"), Topics: []string{topic}, Assignor: sluice.Rendezvous},
+		func(ctx context.Context, s sluice.Session) {
+			if sessions++; sessions == 1 {
+				panic("on purpose")
+			}
+			if len(s.Claims[topic]) != 1 {
+				t.Errorf("claims %v", s.Claims)
+			}
+			stop()
+			<-ctx.Done()
+		})
+	if err != nil || sessions != 2 {
+		t.Errorf("%d sessions, %v", sessions, err)
+	}
+}
+
+// A member that is told to leave while it waits for the others to join leaves at once, and they do not wait for it.
+func TestMemberLeavesWhileItJoins(t *testing.T) {
+	t.Parallel()
+	k := backend.Kafka(t)
+	topic, clients := k.Topic(t, "impatient", 2), groupClients(t, k.Brokers)
+	w := newWorld(t, backend.Unique("group"), sluice.Rendezvous, topic)
+	a := w.join(t, clients, "a")
+	settle(t, 10*time.Second, 2, a)
+	first := a.now()
+	a.linger.Store(int64(2 * time.Second))
+	b := w.join(t, clients, "b")
+	await(t, 5*time.Second, func() string { return "a hears that b joins" }, func() bool { return first.ctx.Err() != nil })
+	began := time.Now()
+	b.leave(t)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("b left after %v", took)
+	}
+	if n := len(b.all()); n != 0 {
+		t.Errorf("b had %d sessions: it did not wait", n)
+	}
+	a.linger.Store(0)
+	settle(t, 5*time.Second, 2, a)
+}
+
+// Memberships that start together connect one after the other, 20 a second.
+func TestMembershipsStartPaced(t *testing.T) {
+	t.Parallel()
+	k := backend.Kafka(t)
+	topic, clients := k.Topic(t, "paced", 1), groupClients(t, k.Brokers)
+	groups := NewGroups(clients, nil)
+	ctx, stop := context.WithCancel(context.Background())
+	var members sync.WaitGroup
+	var began atomic.Int64
+	start := time.Now()
+	for i := range 11 {
+		members.Go(func() {
+			err := groups.Member(ctx, sluice.Membership{Group: backend.Unique("group"), Topics: []string{topic}, Assignor: sluice.Rendezvous},
+				func(ctx context.Context, _ sluice.Session) { began.Add(1); <-ctx.Done() })
+			if err != nil {
+				t.Errorf("member %d: %v", i, err)
+			}
+		})
+	}
+	await(t, 10*time.Second, func() string { return "11 sessions" }, func() bool { return began.Load() == 11 })
+	if took := time.Since(start); took < 490*time.Millisecond {
+		t.Errorf("11 memberships started within %v", took)
+	}
+	stop()
+	members.Wait()
 }

@@ -1,0 +1,130 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// generation is one generation of the group as this member joined it.
+type generation struct {
+	number int32
+	claims map[string][]int32
+	sent   time.Time        // when its first heartbeat was sent
+	counts map[string]int32 // partitions by topic as the plan had them; nil unless this member leads
+}
+
+// join enters the next generation. If its first heartbeat is refused, it never began.
+func (m *member) join(ctx context.Context) (*generation, error) {
+	if err := m.joins.Wait(ctx); err != nil {
+		return nil, err
+	}
+	linking, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	l, err := m.connect(linking)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := m.askToJoin(ctx, l)
+	if err == nil && answer.Err == sarama.ErrMemberIdRequired {
+		m.id = answer.MemberId
+		answer, err = m.askToJoin(ctx, l)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if answer.Err != sarama.ErrNoError {
+		if answer.Err == sarama.ErrUnknownMemberId {
+			m.id = "" // not when a heartbeat says so: only this one comes from whoever coordinates now
+		}
+		return nil, fmt.Errorf("join: %w", answer.Err)
+	}
+	m.id = answer.MemberId
+	gen := &generation{number: answer.GenerationId}
+	shares := map[string]map[string][]int32{}
+	if answer.LeaderId == m.id {
+		if shares, err = m.lead(ctx, l, gen, answer.Members); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.sync(ctx, l, gen, shares); err != nil {
+		return nil, err
+	}
+	gen.sent, err = m.heartbeat(ctx, gen)
+	return gen, err
+}
+
+func (m *member) askToJoin(ctx context.Context, l *link) (*sarama.JoinGroupResponse, error) {
+	ask := sarama.NewJoinGroupRequest(m.groups.cfg.Version)
+	ask.GroupId, ask.MemberId, ask.ProtocolType = m.wish.Group, m.id, "consumer"
+	ask.SessionTimeout, ask.RebalanceTimeout = int32(sessionTime.Milliseconds()), int32(rebalanceTime.Milliseconds())
+	if err := protocolOf(ask, m.wish); err != nil {
+		return nil, fmt.Errorf("write the subscription: %w", err)
+	}
+	return call(ctx, l, joinTime, l.broker.JoinGroup, ask)
+}
+
+// lead makes the plan of the generation for all members, foreign ones included.
+func (m *member) lead(ctx context.Context, l *link, gen *generation, members []sarama.GroupMember) (map[string]map[string][]int32, error) {
+	list, err := subscribers(members)
+	if err != nil {
+		m.tell(err)
+	}
+	counts := map[string]int32{}
+	for _, s := range list {
+		for _, topic := range s.topics {
+			counts[topic] = 0
+		}
+	}
+	if gen.counts, err = m.count(ctx, l, counts); err != nil {
+		return nil, err
+	}
+	return plan(m.share, list, gen.counts), nil
+}
+
+// count reads how many partitions each of the topics has now. One that does not exist has none: a member may wait for a
+// topic. Partitions without a leader count; ownership does not need one.
+func (m *member) count(ctx context.Context, l *link, topics map[string]int32) (map[string]int32, error) {
+	counts := make(map[string]int32, len(topics))
+	if len(topics) == 0 {
+		return counts, nil // a request without topics would mean all of them
+	}
+	ask := sarama.NewMetadataRequest(m.groups.cfg.Version, slices.Sorted(maps.Keys(topics)))
+	answer, err := call(ctx, l, callTime, l.broker.GetMetadata, ask)
+	if err != nil {
+		return nil, err
+	}
+	for topic := range topics {
+		counts[topic] = 0
+	}
+	for _, t := range answer.Topics {
+		counts[t.Name] = int32(len(t.Partitions))
+	}
+	return counts, nil
+}
+
+func (m *member) sync(ctx context.Context, l *link, gen *generation, shares map[string]map[string][]int32) error {
+	kind, protocol := "consumer", string(m.wish.Assignor)
+	ask := &sarama.SyncGroupRequest{
+		Version: 5, GroupId: m.wish.Group, MemberId: m.id, GenerationId: gen.number,
+		ProtocolType: &kind, ProtocolName: &protocol,
+	}
+	for _, id := range slices.Sorted(maps.Keys(shares)) {
+		if err := ask.AddGroupAssignmentMember(id, &sarama.ConsumerGroupMemberAssignment{Topics: shares[id]}); err != nil {
+			return fmt.Errorf("write the assignment: %w", err)
+		}
+	}
+	answer, err := call(ctx, l, joinTime, l.broker.SyncGroup, ask)
+	if err != nil {
+		return err
+	}
+	if answer.Err != sarama.ErrNoError {
+		return fmt.Errorf("sync: %w", answer.Err)
+	}
+	gen.claims, err = claimsOf(answer)
+	return err
+}
