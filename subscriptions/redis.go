@@ -17,7 +17,8 @@ import (
 
 // Store is the Redis that holds the definitions.
 type Store struct {
-	rdb redis.UniversalClient
+	rdb   redis.UniversalClient
+	addrs []string
 }
 
 // OpenStore dials nobody: Ping does.
@@ -27,11 +28,14 @@ func OpenStore(c Config) (*Store, error) {
 		return nil, err
 	}
 	silence()
-	return &Store{rdb: redis.NewUniversalClient(options)}, nil
+	return &Store{rdb: redis.NewUniversalClient(options), addrs: options.Addrs}, nil
 }
 
 // Client is the connection itself, for the migrations: they own the keys of all rooms.
 func (s *Store) Client() redis.UniversalClient { return s.rdb }
+
+// Addrs are the host:port of the servers, without any credentials.
+func (s *Store) Addrs() []string { return s.addrs }
 
 // Close ends the connections. Whoever uses the store must have stopped before.
 func (s *Store) Close() error { return s.rdb.Close() }
