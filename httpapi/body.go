@@ -18,6 +18,7 @@ import (
 type payload struct {
 	bytes []byte
 	lease lease
+	limit int // of len(bytes)
 }
 
 const (
@@ -44,24 +45,27 @@ func (p *payload) forget() {
 
 // body reads the whole body: never with c.Body(), which inflates without a limit. What is too large is refused from
 // Content-Length before a byte is read; memory is reserved before it is used.
-func (s *Server) body(c *fiber.Ctx) (*payload, error) {
+func (s *Server) body(c *fiber.Ctx) (*payload, error) { return s.bodyWithin(c, s.cfg.MaxBodyBytes) }
+
+// bodyWithin is body with a limit of the caller's.
+func (s *Server) bodyWithin(c *fiber.Ctx, limit int) (*payload, error) {
 	x := of(c)
-	p := &payload{lease: lease{from: s.budget}}
+	p := &payload{lease: lease{from: s.budget}, limit: limit}
 	length := int64(c.Request().Header.ContentLength())
 	stream := c.Context().RequestBodyStream()
 	if length == 0 || length == -2 || stream == nil { // -2: no framing, so no body
 		x.bodyRead = true
 		return p, nil
 	}
-	if length > int64(s.cfg.MaxBodyBytes) {
-		return nil, s.tooLarge()
+	if length > int64(limit) {
+		return nil, tooLarge(limit)
 	}
 	var err error
 	switch encoding := strings.ToLower(strings.TrimSpace(c.Get(fiber.HeaderContentEncoding))); encoding {
 	case "", "identity":
-		err = s.fill(p, stream, length)
+		err = p.fill(stream, length)
 	case "gzip", "x-gzip":
-		err = s.inflate(p, stream)
+		err = p.inflate(stream)
 	default:
 		return nil, errUnsupportedMedia
 	}
@@ -73,12 +77,12 @@ func (s *Server) body(c *fiber.Ctx) (*payload, error) {
 	return p, nil
 }
 
-func (s *Server) tooLarge() error {
-	return errTooLarge.saying("The request body is larger than the limit of %d bytes.", s.cfg.MaxBodyBytes)
+func tooLarge(limit int) error {
+	return errTooLarge.saying("The request body is larger than the limit of %d bytes.", limit)
 }
 
 // fill reads r to its end. size is what to expect, or -1.
-func (s *Server) fill(p *payload, r io.Reader, size int64) error {
+func (p *payload) fill(r io.Reader, size int64) error {
 	if size < 0 {
 		size = firstBytes
 	}
@@ -101,8 +105,8 @@ func (s *Server) fill(p *payload, r io.Reader, size int64) error {
 		}
 		n, err := r.Read(p.bytes[len(p.bytes):cap(p.bytes)])
 		p.bytes = p.bytes[:len(p.bytes)+n]
-		if len(p.bytes) > s.cfg.MaxBodyBytes {
-			return s.tooLarge()
+		if len(p.bytes) > p.limit {
+			return tooLarge(p.limit)
 		}
 		if err == io.EOF {
 			return nil
@@ -115,20 +119,20 @@ func (s *Server) fill(p *payload, r io.Reader, size int64) error {
 
 // inflate reads a gzip body of any number of members. The limit counts what comes out, and a body that grows beyond all
 // reason is cut off early: a bomb costs its sender more than us.
-func (s *Server) inflate(p *payload, r io.Reader) error {
+func (p *payload) inflate(r io.Reader) error {
 	in := &counter{r: r}
 	z, err := gzip.NewReader(in)
 	if err != nil {
 		return gzipFailure(in, err)
 	}
-	return s.fill(p, &inflater{z: z, in: in, limit: s.tooLarge}, -1)
+	return p.fill(&inflater{z: z, in: in, limit: p.limit}, -1)
 }
 
 type inflater struct {
 	z     *gzip.Reader
 	in    *counter
 	out   int64
-	limit func() error
+	limit int
 }
 
 func (i *inflater) Read(p []byte) (int, error) {
@@ -138,7 +142,7 @@ func (i *inflater) Read(p []byte) (int, error) {
 		return n, gzipFailure(i.in, err)
 	}
 	if i.out > ratioFrom && i.out > maxRatio*i.in.n {
-		return n, i.limit()
+		return n, tooLarge(i.limit)
 	}
 	return n, err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/sluicegate/sluice"
+	"github.com/sluicegate/sluice/subscriptions"
 )
 
 // failure is one row of the table of errors (rest-api.md 1.4, webhooks.md 2.1): the only place where a status, an
@@ -20,7 +21,7 @@ type failure struct {
 	detail     string
 	retryAfter time.Duration
 	closing    bool // the connection cannot be used again
-	faults     []fieldFault
+	faults     []subscriptions.Field
 }
 
 func (f *failure) Error() string { return strconv.Itoa(f.code) + ": " + f.message }
@@ -45,6 +46,7 @@ var (
 	errMethodNotAllowed = &failure{status: 405, code: 405, message: "HTTP 405 Method Not Allowed"}
 	errNotAcceptable    = &failure{status: 406, code: 406, message: "HTTP 406 Not Acceptable"}
 	errRequestTimeout   = &failure{status: 408, code: 408, message: "HTTP 408 Request Timeout", closing: true}
+	errStale            = &failure{status: 412, code: 41201, message: "The subscription was changed: If-Match names another revision."}
 	errTooLarge         = &failure{status: 413, code: 413, closing: true}
 	errUnsupportedMedia = &failure{status: 415, code: 415, message: "HTTP 415 Unsupported Media Type"}
 	errHeaderTooLarge   = &failure{status: 431, code: 431, message: "HTTP 431 Request Header Fields Too Large", closing: true}
@@ -132,8 +134,8 @@ func failureOf(n noun, err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
 	}
-	if f := fieldFailure(err); f != nil {
-		return f
+	if e, ok := errors.AsType[*subscriptions.Invalid](err); ok {
+		return definitionFailure(e)
 	}
 	if e, ok := errors.AsType[*sluice.Error](err); ok {
 		return kindFailure(n, e)
@@ -183,12 +185,6 @@ func fiberFailure(status int) *failure {
 	return errInternal
 }
 
-// fieldFault is one field of a definition that breaks a rule.
-type fieldFault struct {
-	Path   string `json:"path"`
-	Reason string `json:"reason"`
-}
-
 // slot is what a produce says of one record that failed (rest-api.md 4.3): the bare text, no status.
 func slot(err error) (code int, text string) {
 	e, ok := errors.AsType[*sluice.Error](err)
@@ -208,18 +204,12 @@ func slot(err error) (code int, text string) {
 	return 50002, e.Msg
 }
 
-// fieldFaults is an error that lists every field of a definition that breaks a rule (webhooks.md 2.1).
-type fieldFaults interface {
-	error
-	Faults(each func(path, reason string))
-}
-
-func fieldFailure(err error) *failure {
-	var list fieldFaults
-	if !errors.As(err, &list) {
-		return nil
+// definitionFailure is the row of a definition that breaks rules: all its faults at once. A refusal by the address
+// guard has a code of its own and one text for every cause (webhooks.md 2.1).
+func definitionFailure(e *subscriptions.Invalid) *failure {
+	f := &failure{status: 422, code: 42210, message: "One or more fields are invalid.", faults: e.Fields}
+	if e.Refused {
+		f.code, f.message = 42211, "The endpoint's address or port is not allowed."
 	}
-	f := &failure{status: 422, code: 42210, message: "The definition has invalid fields."}
-	list.Faults(func(path, reason string) { f.faults = append(f.faults, fieldFault{path, reason}) })
 	return f
 }

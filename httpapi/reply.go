@@ -10,14 +10,16 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/sluicegate/sluice/subscriptions"
 )
 
 // errorBody is what every error of every API looks like (rest-api.md 1.4, webhooks.md 2.1).
 type errorBody struct {
-	Code    int          `json:"error_code"`
-	Message string       `json:"message"`
-	Detail  string       `json:"detail,omitempty"`
-	Fields  []fieldFault `json:"fields,omitempty"`
+	Code    int                   `json:"error_code"`
+	Message string                `json:"message"`
+	Detail  string                `json:"detail,omitempty"`
+	Fields  []subscriptions.Field `json:"fields,omitempty"`
 }
 
 // answerError renders err in the negotiated media type.

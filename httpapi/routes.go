@@ -60,6 +60,14 @@ func (s *Server) routes() []route {
 			{"POST", "/topics/:topic/partitions/:partition", classicAPI, s.producePartition},
 		}...)
 	}
+	if s.needs.Subscriptions != nil {
+		rows = append(rows, []route{
+			{"GET", "/subscriptions", subscriptionAPI, s.listSubscriptions},
+			{"POST", "/subscriptions", subscriptionAPI, s.createSubscription},
+			{"GET", "/subscriptions/:id", subscriptionAPI, s.describeSubscription},
+			{"DELETE", "/subscriptions/:id", subscriptionAPI, s.deleteSubscription},
+		}...)
+	}
 	if s.needs.Consumers != nil {
 		rows = append(rows, s.consumerRoutes()...)
 	}

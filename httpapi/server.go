@@ -26,6 +26,7 @@ import (
 
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/consumers"
+	"github.com/sluicegate/sluice/subscriptions"
 )
 
 // Needs is what the handlers ask. A nil need leaves its routes out: they answer like an unknown path.
@@ -33,10 +34,15 @@ type Needs struct {
 	Topics    topics
 	Producer  producer
 	Consumers *consumers.Registry
-	Kafka     kafkaChecker
-	Store     storeChecker
-	Gatherer  prometheus.Gatherer // what /metrics shows
-	RootPage  []byte              // HTML for browsers at /, whose other callers get {}
+
+	Subscriptions *subscriptions.Registry // with Topics and Commits
+	Health        *subscriptions.Health   // may be nil: nothing is known of the last error
+	Commits       commits
+
+	Kafka    kafkaChecker
+	Store    storeChecker
+	Gatherer prometheus.Gatherer // what /metrics shows
+	RootPage []byte              // HTML for browsers at /, whose other callers get {}
 }
 
 // topics is what Kafka knows of topics: kafka.Admin.
@@ -223,7 +229,7 @@ func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 	}
 	c := s.app.AcquireCtx(ctx)
 	defer s.app.ReleaseCtx(c)
-	s.answerError(c, s.tooLarge())
+	s.answerError(c, tooLarge(s.cfg.MaxBodyBytes))
 	s.record(c, of(c))
 	return fasthttp.StatusRequestEntityTooLarge
 }
