@@ -117,22 +117,25 @@ func (s *store) forget(p sluice.Partition, r sluice.Range) {
 	}
 }
 
-// budget is how much to fetch from an offset, given what a reader wants: not much more than is missing up to the next
-// offset that is in memory (the nearest chunk, or the ring's base), by the size of the records before it.
+// budget is how much to fetch from an offset. A reader that reads on, from where a chunk ends, gets the most: answers
+// are cut inside a batch, and what is cut off is wasted, once per answer. But it gets not much more than is missing up
+// to the next offset in memory (the nearest chunk, or the ring's base), by the size of the records before it.
 func (s *store) budget(p sluice.Partition, from int64, want int, base int64) int {
-	want = min(max(want, minFetchBytes), maxFetchBytes)
 	list := s.chunks[p]
 	i, _ := slices.BinarySearchFunc(list, from, func(c *chunk, offset int64) int { return cmp.Compare(c.from, offset) })
+	if want <= minFetchBytes || i == 0 || list[i-1].next != from {
+		return min(max(want, minFetchBytes), maxFetchBytes)
+	}
 	until := base
 	if i < len(list) && (until < 0 || list[i].from < until) {
 		until = list[i].from
 	}
-	if until <= from || i == 0 || list[i-1].next != from {
-		return want
+	if until <= from {
+		return maxFetchBytes
 	}
 	before := list[i-1]
 	missing := (until - from) * int64(before.bytes) / max(before.next-before.from, 1)
-	return int(min(int64(want), max(missing, minFetchBytes)))
+	return int(min(maxFetchBytes, max(missing, minFetchBytes)))
 }
 
 // after and before are the records of a part of the chunk.
