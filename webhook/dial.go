@@ -41,14 +41,17 @@ func (g *Guard) dial(ctx context.Context, network, address string) (net.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	d := &net.Dialer{KeepAlive: keepAlive, ControlContext: func(_ context.Context, _, concrete string, _ syscall.RawConn) error {
-		// The last word, on what the socket will really connect to.
+	return race(ctx, g.dialer(t), network, addrs, port)
+}
+
+// dialer has the last word, on what the socket will really connect to.
+func (g *Guard) dialer(t target) *net.Dialer {
+	return &net.Dialer{KeepAlive: keepAlive, ControlContext: func(_ context.Context, _, concrete string, _ syscall.RawConn) error {
 		if ap, err := netip.ParseAddrPort(concrete); err != nil || ap.Port() != t.port || !g.allowed(ap.Addr(), t) {
 			return ErrBlocked
 		}
 		return nil
 	}}
-	return race(ctx, d, network, addrs, port)
 }
 
 // resolve is the addresses of t that may be called: ErrBlocked if there are addresses and none of them may.
