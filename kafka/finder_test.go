@@ -46,7 +46,7 @@ func TestFinderPassesAHungBrokerOnce(t *testing.T) {
 	t.Parallel()
 	k := backend.Kafka(t)
 	quiet()
-	c := newClients(Config{}, nil)
+	c := newClients(Default(), nil)
 	f := newFinder(c.config(roleOwn), dialTCP, append([]string{mute(t)}, k.Brokers...))
 	f.brokers = f.seeds
 	defer f.close()
@@ -77,7 +77,7 @@ func TestFinderLearnsTheBrokers(t *testing.T) {
 	t.Parallel()
 	k := backend.KafkaOf(t, 3)
 	quiet()
-	f := newFinder(newClients(Config{}, nil).config(roleOwn), dialTCP, k.Brokers[:1])
+	f := newFinder(newClients(Default(), nil).config(roleOwn), dialTCP, k.Brokers[:1])
 	if _, err := f.coordinator(within(t, 5*time.Second), "g"); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestFinderWithoutBrokersFailsInTime(t *testing.T) {
 	}
 	refusing := ln.Addr().String()
 	_ = ln.Close()
-	f := newFinder(newClients(Config{}, nil).config(roleOwn), dialTCP, []string{refusing, mute(t), mute(t)})
+	f := newFinder(newClients(Default(), nil).config(roleOwn), dialTCP, []string{refusing, mute(t), mute(t)})
 	defer f.close()
 	began := time.Now()
 	if addr, err := f.coordinator(within(t, 1500*time.Millisecond), "g"); err == nil {

@@ -19,8 +19,10 @@ import (
 const (
 	sessionTime   = 10 * time.Second
 	rebalanceTime = 10 * time.Second
-	heartbeatTime = 500 * time.Millisecond // a member hears of a rebalance at its next heartbeat
-	callTime      = 3 * time.Second        // for every call but join and sync
+	// A member hears of a rebalance at its next heartbeat, so this is what a hand-over waits. Pull instances beat as often:
+	// the partitions of one that is deleted are to be with another within a second.
+	heartbeatTime = 500 * time.Millisecond
+	callTime      = 3 * time.Second // for every call but join and sync
 	joinTime      = rebalanceTime + 5*time.Second
 	drainTime     = 4 * time.Second  // that a session's func has after its context ended
 	leaveTime     = 2 * time.Second  // connecting included

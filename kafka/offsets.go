@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -14,6 +15,8 @@ const (
 	offsetLines  = 16              // connections to one broker: a commit waits 5 ms there, so they are throughput
 	offsetTime   = 6 * time.Second // for one try; the broker itself gives up a commit after five
 	offsetBudget = 30 * time.Second
+	restAfterCut = 500 * time.Millisecond // whoever waited for a line that failed hears so, and does not wait in turn
+	whereLimit   = 100_000
 )
 
 // Offsets reads and writes the committed offsets of groups, with or without membership. Groups are hashed over up to
@@ -25,6 +28,8 @@ type Offsets struct {
 	cfg    *sarama.Config
 	finder *finder
 	dial   dialer
+
+	looking chan struct{} // holds one: who has taken it looks a coordinator up
 
 	mu     sync.Mutex
 	where  map[string]string // address of the coordinator by group, as last found
@@ -39,15 +44,17 @@ type lineKey struct {
 
 // line is one connection of the pool. Its owner is whoever has taken turn.
 type line struct {
-	turn chan struct{}
-	link *link
+	turn     chan struct{}
+	link     atomic.Pointer[link] // the owner's; close cuts it under a call that hangs
+	failed   error                // why the last call got no answer
+	failedAt time.Time
 }
 
 // NewOffsets opens no connection. What it opens, Clients.Close closes.
 func NewOffsets(c *Clients) *Offsets {
 	o := &Offsets{
 		cfg: c.config(roleCommit), finder: c.coordinators(), dial: c.dial,
-		where: map[string]string{}, lines: map[lineKey]*line{},
+		looking: make(chan struct{}, 1), where: map[string]string{}, lines: map[lineKey]*line{},
 	}
 	c.closeWith(o.close)
 	return o
@@ -56,12 +63,19 @@ func NewOffsets(c *Clients) *Offsets {
 // slotOf spreads groups over the lines.
 func slotOf(group string) int { return int(hash64(group, 0, "") % offsetLines) }
 
-// coordinator is from memory where it can be.
+// coordinator is from memory where it can be. Many callers ask for the same many groups at once, one for each partition
+// of a topic, so each looks again after it has waited.
 func (o *Offsets) coordinator(ctx context.Context, group string) (string, error) {
-	o.mu.Lock()
-	addr, ok := o.where[group]
-	o.mu.Unlock()
-	if ok {
+	if addr, ok := o.remembered(group); ok {
+		return addr, nil
+	}
+	select {
+	case o.looking <- struct{}{}:
+		defer func() { <-o.looking }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	if addr, ok := o.remembered(group); ok {
 		return addr, nil
 	}
 	addr, err := o.finder.coordinator(ctx, group)
@@ -70,8 +84,18 @@ func (o *Offsets) coordinator(ctx context.Context, group string) (string, error)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if len(o.where) >= whereLimit {
+		clear(o.where) // callers choose the names of groups; those in use are found again
+	}
 	o.where[group] = addr
 	return addr, nil
+}
+
+func (o *Offsets) remembered(group string) (addr string, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	addr, ok = o.where[group]
+	return addr, ok
 }
 
 func (o *Offsets) forget(group string) {
@@ -110,22 +134,51 @@ func exchange[Q, A any](ctx context.Context, o *Offsets, slot int, addr string, 
 		return none, ctx.Err()
 	}
 	for {
-		used := l.link != nil
+		open := l.link.Load()
+		used := open != nil
 		if !used {
-			if l.link, err = openLink(ctx, o.cfg, o.dial, addr); err != nil {
+			if open, err = o.reach(ctx, l, addr); err != nil {
 				return none, err
 			}
 		}
-		broker := l.link.broker
-		answer, err := call(ctx, l.link, offsetTime, func(q Q) (A, error) { return f(broker, q) }, ask)
+		broker := open.broker
+		answer, err := call(ctx, open, offsetTime, func(q Q) (A, error) { return f(broker, q) }, ask)
 		if err == nil || !unreachable(err) {
 			return answer, err
 		}
-		l.link.close()
-		l.link = nil
+		open.close()
+		l.link.Store(nil)
 		if !used || ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
+			l.fail(ctx, err)
 			return answer, err
 		}
+	}
+}
+
+// reach opens the connection of a line, whose turn the caller has.
+func (o *Offsets) reach(ctx context.Context, l *line, addr string) (*link, error) {
+	if time.Since(l.failedAt) < restAfterCut {
+		return nil, l.failed
+	}
+	if o.isClosed() {
+		return nil, sarama.ErrClosedClient
+	}
+	opened, err := openLink(ctx, o.cfg, o.dial, addr)
+	if err != nil {
+		l.fail(ctx, err)
+		return nil, err
+	}
+	l.link.Store(opened)
+	if o.isClosed() { // meanwhile, and close may not have seen this one
+		opened.wire.cut()
+	}
+	return opened, nil
+}
+
+// fail remembers a failure for those who wait, unless it is the caller's own: its time was up, or it went away.
+func (l *line) fail(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		l.failed, l.failedAt = err, time.Now()
 	}
 }
 
@@ -179,6 +232,13 @@ func (o *Offsets) DeleteGroup(ctx context.Context, group string) error {
 	return kafkaError(fmt.Sprintf("delete group %s", group), err)
 }
 
+func (o *Offsets) isClosed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.closed
+}
+
+// close cuts every connection; calls under way fail.
 func (o *Offsets) close() {
 	o.mu.Lock()
 	o.closed = true
@@ -186,10 +246,14 @@ func (o *Offsets) close() {
 	o.lines = nil
 	o.mu.Unlock()
 	for _, l := range lines {
-		l.turn <- struct{}{} // a call under way ends within offsetTime
-		if l.link != nil {
-			l.link.close()
-			l.link = nil
+		if open := l.link.Load(); open != nil {
+			open.wire.cut()
+		}
+	}
+	for _, l := range lines {
+		l.turn <- struct{}{}
+		if open := l.link.Swap(nil); open != nil {
+			open.close()
 		}
 		<-l.turn
 	}

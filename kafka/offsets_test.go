@@ -274,3 +274,31 @@ func TestHungCoordinatorCostsTheDeadlineAlone(t *testing.T) {
 	net.lost.Store(false)
 	mustCommit(t, o, standalone(group, sluice.Commit{Topic: topic, Offset: 3}))
 }
+
+// Closing does not wait for a coordinator that hangs, and what was under way fails.
+func TestClosingCutsWhatHangs(t *testing.T) {
+	t.Parallel()
+	k := backend.Kafka(t)
+	topic, clients, group := k.Topic(t, "closing", 1), groupClients(t, k.Brokers), backend.Unique("sluice.sub")
+	o := NewOffsets(clients)
+	net := &lossyNet{}
+	t.Cleanup(net.end)
+	o.dial = net.dial
+	mustCommit(t, o, standalone(group, sluice.Commit{Topic: topic, Offset: 1}))
+	net.lost.Store(true)
+	failed := make(chan error, 1)
+	go func() {
+		failed <- o.Commit(within(t, 30*time.Second), standalone(group, sluice.Commit{Topic: topic, Offset: 2}))[0]
+	}()
+	await(t, 5*time.Second, func() string { return "a commit is lost" }, func() bool { return net.writes.Load() > 0 })
+	began := time.Now()
+	if err := clients.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-failed; sluice.KindOf(err) != sluice.Unavailable {
+		t.Errorf("the commit under way: %v", err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("closing took %v", took)
+	}
+}
