@@ -3,7 +3,6 @@ package kafka
 import (
 	"cmp"
 	"context"
-	"net"
 	"regexp"
 	"slices"
 	"sync"
@@ -60,9 +59,7 @@ func (c *Clients) metadata() *metadata {
 	defer c.mu.Unlock()
 	if c.meta == nil {
 		m := &metadata{
-			brokers: newBrokers(c.config(roleAdmin), func(ctx context.Context, network, addr string) (net.Conn, error) {
-				return c.dial(ctx, network, addr)
-			}, c.cfg.Brokers),
+			brokers: newBrokers(c.config(roleAdmin), c.dial, c.cfg.Brokers),
 			flights: map[string]*flight{},
 			topics:  map[string]dated{},
 		}

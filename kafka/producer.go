@@ -85,17 +85,47 @@ func NewProducer(c *Clients, letters bool, reg prometheus.Registerer) (*Producer
 
 // submission is one call of Produce on its way.
 type submission struct {
+	p        *Producer
+	items    []*item
+	hashes   []uint32 // of the keys, where the key chooses the partition
 	receipts []sluice.Receipt
 	open     int
 	done     chan struct{}
+}
+
+// newSubmission stamps records without a time with the time of their receipt.
+func newSubmission(p *Producer, recs []sluice.NewRecord) *submission {
+	s := &submission{
+		p: p, items: make([]*item, len(recs)), hashes: make([]uint32, len(recs)),
+		receipts: make([]sluice.Receipt, len(recs)), open: len(recs), done: make(chan struct{}),
+	}
+	now := time.Now().Truncate(time.Millisecond)
+	all := make([]item, len(recs))
+	for i := range recs {
+		r := &recs[i]
+		all[i] = item{rec: r, sub: s, slot: i, time: now, fixed: fixedBytes(r)}
+		if !r.Timestamp.IsZero() {
+			all[i].time = r.Timestamp.Truncate(time.Millisecond)
+		}
+		if r.Partition == sluice.AnyPartition && r.Key != nil {
+			s.hashes[i] = murmur2(r.Key)
+		}
+		s.items[i] = &all[i]
+	}
+	return s
 }
 
 // answer files a receipt; the caller holds the lock.
 func (s *submission) answer(slot int, r sluice.Receipt) {
 	s.receipts[slot] = r
 	s.open--
-	if s.open == 0 {
-		close(s.done)
+	if s.open > 0 {
+		return
+	}
+	close(s.done)
+	s.p.open--
+	if s.p.stopping && s.p.open == 0 {
+		close(s.p.drained)
 	}
 }
 
@@ -106,28 +136,23 @@ func (s *submission) answer(slot int, r sluice.Receipt) {
 func (p *Producer) Produce(ctx context.Context, name string, recs []sluice.NewRecord) ([]sluice.Receipt, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.ProduceTimeout)
 	defer cancel()
-	t, err := p.topic(ctx, name)
-	if err == nil {
-		err = p.knowPartitions(ctx, t, recs)
-	}
-	if err != nil {
+	sub := newSubmission(p, recs)
+	if err := p.admit(ctx, name, sub); err != nil {
 		return nil, err
 	}
-	sub := &submission{receipts: make([]sluice.Receipt, len(recs)), open: len(recs), done: make(chan struct{})}
-	items := itemsOf(sub, recs)
-	if err := p.admit(t, sub, items); err != nil {
-		return nil, err
+	if len(recs) == 0 {
+		return sub.receipts, nil
 	}
-	if len(recs) > 0 {
-		select {
-		case <-sub.done:
-		case <-ctx.Done():
-			p.leave(items, ctx.Err())
-		}
+	select {
+	case <-sub.done:
+	case <-ctx.Done():
+		p.leave(sub, ctx.Err())
 	}
-	p.retire()
 	p.metrics.count(name, sub.receipts)
-	return sub.receipts, unknownTopic(sub.receipts)
+	if err := unknownTopic(sub.receipts); err != nil {
+		return nil, err
+	}
+	return sub.receipts, nil
 }
 
 // unknownTopic is the error of a call whose topic went away under it.
@@ -137,49 +162,7 @@ func unknownTopic(receipts []sluice.Receipt) error {
 			return nil
 		}
 	}
-	if len(receipts) == 0 {
-		return nil
-	}
 	return errUnknownTopic
-}
-
-// knowPartitions looks the topic up once more when a record names a partition that it did not have lately.
-func (p *Producer) knowPartitions(ctx context.Context, t *topic, recs []sluice.NewRecord) error {
-	p.mu.Lock()
-	n, old := len(t.queues), t.at.Before(fresh())
-	p.mu.Unlock()
-	for i := range recs {
-		if int(recs[i].Partition) < n || !old {
-			continue
-		}
-		at := time.Now()
-		found, err := p.admin.meta.topic(ctx, t.name, fresh())
-		if err != nil {
-			return err
-		}
-		p.mu.Lock()
-		p.apply(t, found, at)
-		p.mu.Unlock()
-		return nil
-	}
-	return nil
-}
-
-// itemsOf stamps records without a time with the time of their receipt.
-func itemsOf(sub *submission, recs []sluice.NewRecord) []*item {
-	now := time.Now()
-	all := make([]item, len(recs))
-	items := make([]*item, len(recs))
-	for i := range recs {
-		r := &recs[i]
-		it := &all[i]
-		*it = item{rec: r, sub: sub, slot: i, time: r.Timestamp.Truncate(time.Millisecond), fixed: fixedBytes(r)}
-		if r.Timestamp.IsZero() {
-			it.time = now.Truncate(time.Millisecond)
-		}
-		items[i] = it
-	}
-	return items
 }
 
 // earliest and latest are the times that a record can carry.
@@ -199,50 +182,71 @@ func (p *Producer) unfit(t *topic, it *item) error {
 	return nil
 }
 
-// admit gives every item its partition and puts it into the queue, or turns all of them away.
-func (p *Producer) admit(t *topic, sub *submission, items []*item) error {
-	hashes := make([]uint32, len(items))
-	for i, it := range items {
-		if it.rec.Partition == sluice.AnyPartition && it.rec.Key != nil {
-			hashes[i] = murmur2(it.rec.Key)
+// admit puts every record into the queue of its partition, or turns the call away. A topic that is not known yet, or
+// may have got the partition that a record names, is looked up on the way.
+func (p *Producer) admit(ctx context.Context, name string, sub *submission) error {
+	for looked := false; ; {
+		p.mu.Lock()
+		t, known := p.topics[name]
+		if known && (looked || !p.outgrown(t, sub)) {
+			defer p.mu.Unlock()
+			return p.place(t, sub)
+		}
+		p.mu.Unlock()
+		if err := p.know(ctx, t, name); err != nil {
+			return err
+		}
+		looked = known
+	}
+}
+
+// outgrown reports whether a record names a partition that the topic did not have when it was last looked at, which is
+// a while ago.
+func (p *Producer) outgrown(t *topic, sub *submission) bool {
+	for _, it := range sub.items {
+		if int(it.rec.Partition) >= len(t.queues) {
+			return t.at.Before(fresh())
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	return false
+}
+
+// place queues the records of a call, all or none of those that could be written. The caller holds the lock.
+func (p *Producer) place(t *topic, sub *submission) error {
 	if p.stopping {
 		return errStopping
 	}
 	t.used = time.Now()
-	queues := make([]*queue, len(items))
-	unfit := make([]error, len(items))
-	for i, it := range items {
+	unfit := make([]error, len(sub.items))
+	for i, it := range sub.items {
+		number := p.choose(t, it, sub.hashes[i])
 		if unfit[i] = p.unfit(t, it); unfit[i] != nil {
 			continue
 		}
-		number := p.choose(t, it, hashes[i])
 		if number < 0 || int(number) >= len(t.queues) {
 			unfit[i] = errUnknownPart
 			continue
 		}
-		queues[i] = t.queues[number]
-		if s := queues[i].leader; s != nil && s.bytes >= senderBytes {
+		it.queue = t.queues[number]
+		if s := it.queue.leader; s != nil && s.bytes >= senderBytes {
 			return &sluice.Error{Kind: sluice.Overloaded, Msg: "Too many records wait for one Kafka broker.", RetryAfter: retryAfter}
 		}
-		if p.unreachable(queues[i]) {
+		if p.unreachable(it.queue) {
 			return errDown
 		}
 	}
-	p.open++
-	for i, it := range items {
+	if len(sub.items) > 0 {
+		p.open++
+	}
+	for i, it := range sub.items {
 		if unfit[i] != nil {
 			it.state = done
 			sub.answer(i, sluice.Receipt{Partition: it.rec.Partition, Offset: -1, Err: unfit[i]})
 			continue
 		}
-		q := queues[i]
-		q.push(it)
-		if q.state == idle {
-			p.list(q)
+		it.queue.push(it)
+		if it.queue.state == idle {
+			p.list(it.queue)
 		}
 	}
 	return nil
@@ -268,10 +272,10 @@ func (p *Producer) choose(t *topic, it *item, hash uint32) int32 {
 }
 
 // leave takes the records of a call back whose time is over.
-func (p *Producer) leave(items []*item, why error) {
+func (p *Producer) leave(sub *submission, why error) {
 	var building []*batch
 	p.mu.Lock()
-	for _, it := range items {
+	for _, it := range sub.items {
 		if it.state == done {
 			continue
 		}
@@ -299,25 +303,15 @@ func notWritten(cause error) error {
 	return e
 }
 
-// retire notes that a call is over.
-func (p *Producer) retire() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.open--
-	if p.stopping && p.open == 0 {
-		close(p.drained)
-	}
-}
-
-// identity is the producer id for queues that begin. It takes no lock while it asks: the other brokers go on.
-func (p *Producer) identity() (identity, error) {
+// identify sees to a producer id for queues that begin. It asks without the lock: the other brokers go on.
+func (p *Producer) identify() error {
 	p.idLock.Lock()
 	defer p.idLock.Unlock()
 	p.mu.Lock()
-	id := p.current
+	valid := p.current.valid
 	p.mu.Unlock()
-	if id.valid {
-		return id, nil
+	if valid {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, lookTime)
 	defer cancel()
@@ -328,13 +322,12 @@ func (p *Producer) identity() (identity, error) {
 		err = answer.Err
 	}
 	if err != nil {
-		return identity{}, fmt.Errorf("init producer id: %w", err)
+		return fmt.Errorf("init producer id: %w", err)
 	}
-	id = identity{producer: answer.ProducerID, epoch: answer.ProducerEpoch, valid: true}
 	p.mu.Lock()
-	p.current = id
+	p.current = identity{producer: answer.ProducerID, epoch: answer.ProducerEpoch, valid: true}
 	p.mu.Unlock()
-	return id, nil
+	return nil
 }
 
 // Run keeps what is known about the topics in use fresh, until ctx ends or Stop is called. Without it a new partition

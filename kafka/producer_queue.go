@@ -116,9 +116,8 @@ func verdictOf(code sarama.KError) verdict {
 	return denied
 }
 
-// push appends a record.
+// push appends a record whose queue it is.
 func (q *queue) push(it *item) {
-	it.queue = q
 	q.line = append(q.line, it)
 	q.open++
 	q.bytes += it.fixed

@@ -90,12 +90,11 @@ func (s *sender) round() (more bool) {
 	if !work {
 		return false
 	}
-	id, err := s.prepare()
-	if err != nil {
+	if err := s.prepare(); err != nil {
 		pause(p.ctx, p.unreached(s, err))
 		return true
 	}
-	batches := p.take(s, id)
+	batches := p.take(s)
 	if len(batches) == 0 {
 		return true
 	}
@@ -108,19 +107,19 @@ func (s *sender) round() (more bool) {
 }
 
 // prepare connects and sees to a producer id.
-func (s *sender) prepare() (identity, error) {
+func (s *sender) prepare() error {
 	if s.link == nil {
 		addr := s.p.admin.meta.address(s.id)
 		if addr == "" {
-			return identity{}, fmt.Errorf("broker %d: %w", s.id, sarama.ErrBrokerNotFound)
+			return fmt.Errorf("broker %d: %w", s.id, sarama.ErrBrokerNotFound)
 		}
 		l, err := openLink(s.p.ctx, s.p.sarama, s.p.dial, addr)
 		if err != nil {
-			return identity{}, err
+			return err
 		}
 		s.link = l
 	}
-	return s.p.identity()
+	return s.p.identify()
 }
 
 // send puts all batches into one request and waits for the answer.
@@ -140,10 +139,13 @@ func (s *sender) send(batches []*batch) (*sarama.ProduceResponse, error) {
 }
 
 // take collects a batch of every ready queue, as far as the request goes.
-func (p *Producer) take(s *sender, id identity) []*batch {
+func (p *Producer) take(s *sender) []*batch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.tries = 0
+	if !p.current.valid {
+		return nil // given up since it was seen to
+	}
 	var batches []*batch
 	bytes := 0
 	n := 0
@@ -153,7 +155,7 @@ func (p *Producer) take(s *sender, id identity) []*batch {
 		if limit == 0 {
 			limit = batchTargetBytes
 		}
-		b := q.take(limit, id)
+		b := q.take(limit, p.current)
 		if b == nil {
 			q.state = idle
 			continue

@@ -33,16 +33,23 @@ func (t *topic) tooLarge() string {
 	return fmt.Sprintf("The record is larger than the topic allows: max.message.bytes is %d bytes.", t.limit)
 }
 
-// topic finds what is known of a topic, or asks. All who ask for the same topic meanwhile share the answer.
-func (p *Producer) topic(ctx context.Context, name string) (*topic, error) {
+// know looks a topic up that is not known (t is nil), or again. All who ask for a new one meanwhile share the answer.
+func (p *Producer) know(ctx context.Context, t *topic, name string) error {
+	if t != nil {
+		at := time.Now()
+		found, err := p.admin.meta.topic(ctx, name, fresh())
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.apply(t, found, at)
+		return nil
+	}
 	p.mu.Lock()
 	if p.stopping {
 		p.mu.Unlock()
-		return nil, errStopping
-	}
-	if t, ok := p.topics[name]; ok {
-		p.mu.Unlock()
-		return t, nil
+		return errStopping
 	}
 	l, ok := p.loads[name]
 	if !ok {
@@ -53,17 +60,16 @@ func (p *Producer) topic(ctx context.Context, name string) (*topic, error) {
 	p.mu.Unlock()
 	select {
 	case <-l.done:
-		return l.topic, l.err
+		return l.err
 	case <-ctx.Done():
-		return nil, kafkaError("look up topic "+name, ctx.Err())
+		return kafkaError("look up topic "+name, ctx.Err())
 	}
 }
 
 // load is the first look-up of a topic.
 type load struct {
-	done  chan struct{}
-	topic *topic
-	err   error
+	done chan struct{}
+	err  error
 }
 
 func (p *Producer) load(l *load, name string) {
@@ -87,9 +93,9 @@ func (p *Producer) load(l *load, name string) {
 		l.err = err
 		return
 	}
-	l.topic = &topic{name: name, id: found.ID, limit: limit}
-	p.apply(l.topic, found, at)
-	p.topics[name] = l.topic
+	t := &topic{name: name, id: found.ID, limit: limit}
+	p.apply(t, found, at)
+	p.topics[name] = t
 }
 
 // create makes the topic with the broker's defaults, and waits until it has leaders.

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -21,10 +22,17 @@ type wires struct {
 
 	mu   sync.Mutex
 	hung map[string]bool
+	off  bool
 	all  []*testWire
 }
 
 func (w *wires) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	w.mu.Lock()
+	off := w.off
+	w.mu.Unlock()
+	if off {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("connection refused")}
+	}
 	conn, err := dialTCP(ctx, network, addr)
 	if err != nil {
 		return nil, err
@@ -53,6 +61,18 @@ func (w *wires) heal(addr string) {
 	delete(w.hung, addr)
 	for _, tw := range w.all {
 		if tw.addr == addr {
+			_ = tw.Close()
+		}
+	}
+}
+
+// switchOff cuts all connections and refuses new ones, or takes them again.
+func (w *wires) switchOff(off bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.off = off
+	for _, tw := range w.all {
+		if off {
 			_ = tw.Close()
 		}
 	}
@@ -105,12 +125,24 @@ func (c *testWire) Close() error {
 	return c.Conn.Close()
 }
 
-// wiredProducer is a producer whose connections the test can disturb.
+// wiredClients is like testClients, and all its bare connections can be disturbed.
+func wiredClients(t testing.TB, k *backend.Broker, change ...func(*Config)) (*Clients, *wires) {
+	t.Helper()
+	testClients(t, k) // sets what is global in sarama
+	cfg := Default()
+	cfg.Brokers = k.Brokers
+	for _, f := range change {
+		f(&cfg)
+	}
+	c, w := newClients(cfg, nil), &wires{}
+	c.dial = w.dial
+	t.Cleanup(func() { _ = c.Close() })
+	return c, w
+}
+
 func wiredProducer(t testing.TB, k *backend.Broker, change ...func(*Config)) (*Producer, *Clients, *wires) {
 	t.Helper()
-	clients := testClients(t, k, change...)
-	w := &wires{}
-	clients.dial = w.dial
+	clients, w := wiredClients(t, k, change...)
 	return testProducer(t, clients), clients, w
 }
 
