@@ -30,6 +30,7 @@ const (
 	evResult   // from, outcome, othersPass
 	evLettered // from, failed
 	evHold     // until: another lane of the subscription was told to wait
+	evWait     // until: a predecessor may still have something in flight
 	evSuspend  // the session is over
 	evWake     // the partition came back as if nothing had happened
 	evPlan     // plan
@@ -46,6 +47,7 @@ type event struct {
 	records    []*sluice.Record
 	outcome    webhook.Outcome
 	plan       plan
+	slot       *slot // evGranted: for the runner, the lane does not look at it
 }
 
 type commandKind byte

@@ -30,6 +30,7 @@ type job struct {
 	attempts int       // charged
 	first    time.Time // when the first charged attempt began
 	began    time.Time // when the latest attempt began
+	before   time.Time // when the one before it began; zero if there was none since the takeover
 	due      time.Time
 	hold     uint32 // the lane's hold count when it was sent: an old flight must not double a hold
 	size     int32

@@ -88,7 +88,12 @@ func newLane(p plan, l *progress.Ledger, now time.Time, jitter func() float64) *
 // step is the lane's only entrance. The commands are valid until the next step.
 func (n *lane) step(now time.Time, e event) []command {
 	n.out = n.out[:0]
-	n.free, n.spent = append(n.free, n.spent...), n.spent[:0]
+	for i, j := range n.spent {
+		*j = job{stage: settled}
+		n.free = append(n.free, j)
+		n.spent[i] = nil
+	}
+	n.spent = n.spent[:0]
 	switch e.kind {
 	case evRecords:
 		n.records(now, e)
@@ -108,12 +113,14 @@ func (n *lane) step(now time.Time, e event) []command {
 		n.lettered(now, e)
 	case evHold:
 		n.pause(e.until)
+	case evWait:
+		n.pausedUntil = e.until
 	case evSuspend:
 		n.suspended = true
 		n.strip()
 		n.unask()
 	case evWake:
-		n.suspended = false
+		n.suspended, n.atEnd = false, false
 		n.ledger.Touch() // the clean flag of the last commit is not true any more
 	case evPlan:
 		n.plan = e.plan
@@ -211,7 +218,7 @@ func (n *lane) granted(now time.Time) {
 		return
 	}
 	heap.Remove(&n.ready, slices.Index(n.ready, j)) // the first but for probes
-	j.stage, j.began, j.hold = flying, now, n.holds
+	j.stage, j.before, j.began, j.hold = flying, j.began, now, n.holds
 	n.flying++
 	n.emit(command{kind: cmdSend, job: j})
 }

@@ -418,3 +418,6 @@ func (c *Committer) failed(s statement, group string, commit sluice.Commit, err 
 	l.retryAt.Store(time.Now().Add(wait).UnixNano())
 	l.dirty.Store(true)
 }
+
+// Pending is whether the lane has said something since its last commit.
+func (l *Line) Pending() bool { return l.dirty.Load() }

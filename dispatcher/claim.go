@@ -1,0 +1,405 @@
+package dispatcher
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluicegate/sluice"
+	"github.com/sluicegate/sluice/subscriptions"
+)
+
+const (
+	readPositions = 30 * time.Second
+	restartWait   = time.Second
+	lookTwice     = 5 // at the end of a log that seems to lie below a position
+	lookAgain     = 500 * time.Millisecond
+)
+
+// claim is one partition that the ownership group has lent to this replica, with a lane for each subscription. It
+// outlives the session while the partition may come back to it.
+type claim struct {
+	d      *Dispatcher
+	p      sluice.Partition
+	flying context.Context // the attempts in flight live in it; it ends when the partition is let go
+	cancel context.CancelFunc
+
+	flights flights
+	session atomic.Pointer[claimSession]
+	topic   atomic.Pointer[sluice.Topic]
+	free    atomic.Bool // the session is over, or the replica stops: nothing new
+	renew   chan struct{}
+
+	mu      sync.Mutex
+	lanes   map[string]*runner
+	moved   uint64    // bells so far
+	waiting []*runner // lanes at the end of the partition
+}
+
+type claimSession struct {
+	sluice.Session
+	ctx context.Context
+}
+
+func (d *Dispatcher) newClaim(p sluice.Partition) *claim {
+	c := &claim{d: d, p: p, lanes: map[string]*runner{}, renew: make(chan struct{}, 1)}
+	c.flying, c.cancel = context.WithCancel(d.flying)
+	return c
+}
+
+func (c *claim) released() bool           { return c.free.Load() }
+func (c *claim) leased() bool             { return c.session.Load().Valid() }
+func (c *claim) valid() bool              { return !c.released() && c.leased() }
+func (c *claim) context() context.Context { return c.session.Load().ctx }
+
+func (c *claim) topicID() sluice.TopicID {
+	if t := c.topic.Load(); t != nil {
+		return t.ID
+	}
+	return sluice.TopicID{}
+}
+
+// begin starts or resumes the claim for a session. Lanes that were suspended wake as they were.
+func (c *claim) begin(ctx context.Context, s sluice.Session) {
+	c.session.Store(&claimSession{Session: s, ctx: ctx})
+	c.mu.Lock()
+	c.waiting = nil // all look for themselves when they wake
+	c.moved++
+	c.mu.Unlock()
+	c.free.Store(false)
+	if c.d.stopping.Load() { // asked after, so that a stop that came in between is not overruled
+		c.free.Store(true)
+		return
+	}
+	c.each(event{kind: evWake})
+}
+
+func (c *claim) each(e event) {
+	for _, r := range c.runners() {
+		r.post(e)
+	}
+}
+
+func (c *claim) runners() []*runner {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]*runner, 0, len(c.lanes))
+	for _, r := range c.lanes {
+		all = append(all, r)
+	}
+	return all
+}
+
+// run keeps the lanes in step with the subscriptions until the session ends.
+func (c *claim) run(ctx context.Context) {
+	wait, told := firstPause, ""
+	for {
+		changed := c.d.changed()
+		again := time.Duration(-1)
+		err := c.reconcile(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if kind := string(sluice.KindOf(err)); kind != told {
+				told = kind
+				c.d.log.LogAttrs(ctx, slog.LevelWarn, "positions cannot be read", slog.String("topic", c.p.Topic),
+					slog.Int("partition", int(c.p.Number)), slog.Any("error", err))
+			}
+			again, wait = wait, min(2*wait, lastPause)
+		default:
+			wait, told = firstPause, ""
+		}
+		if !c.sleep(ctx, changed, again) {
+			return
+		}
+	}
+}
+
+// sleep waits for a change, for a lane that is to begin anew, or for a time; false when the session is over.
+func (c *claim) sleep(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
+	var timer <-chan time.Time
+	if d >= 0 {
+		timer = time.After(d)
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-changed:
+	case <-timer:
+	case <-c.renew:
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(restartWait):
+		}
+	}
+	return true
+}
+
+// reconcile drops the lanes of subscriptions that are gone, tells the others what changed, and takes over new ones.
+func (c *claim) reconcile(ctx context.Context) error {
+	if c.released() {
+		return nil
+	}
+	wanted := c.d.of(c.p.Topic)
+	var fresh []*subscriptions.Subscription
+	c.mu.Lock()
+	gone := map[string]*runner{}
+	for id, r := range c.lanes {
+		gone[id] = r
+	}
+	type update struct {
+		r   *runner
+		def *subscriptions.Subscription
+	}
+	var updates []update
+	for _, def := range wanted {
+		r := c.lanes[def.ID]
+		switch {
+		case r == nil:
+			fresh = append(fresh, def)
+		case r.share.definition.Load().Delivery.Ordering != def.Delivery.Ordering:
+			fresh = append(fresh, def) // another order is another lane
+		default:
+			delete(gone, def.ID)
+			updates = append(updates, update{r, def})
+		}
+	}
+	for id := range gone {
+		delete(c.lanes, id)
+	}
+	c.mu.Unlock()
+	for _, r := range gone {
+		r.drop()
+	}
+	for _, u := range updates {
+		if old := u.r.share.definition.Load(); u.def.Revision > old.Revision || u.r.revision != u.def.Revision {
+			u.r.revision = u.def.Revision
+			c.d.enter(u.r, u.def)
+			u.r.post(event{kind: evPlan, plan: planOf(u.def, c.d.maxHoles)})
+		}
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	return c.takeOver(ctx, fresh)
+}
+
+// takeOver starts lanes where their groups say they stand.
+func (c *claim) takeOver(ctx context.Context, fresh []*subscriptions.Subscription) error {
+	ctx, cancel := context.WithTimeout(ctx, readPositions)
+	defer cancel()
+	topic, err := c.d.needs.Topics.Topic(ctx, c.p.Topic)
+	if err != nil {
+		return err
+	}
+	c.topic.Store(&topic)
+	c.d.counted(topic)
+	names := make([]string, len(fresh))
+	for i, def := range fresh {
+		names[i] = def.ProgressGroup()
+	}
+	commits, err := c.d.needs.Offsets.Groups(ctx, c.p, names)
+	if err != nil {
+		return err
+	}
+	all := make([]found, len(fresh))
+	for i, def := range fresh {
+		commit, ok := commits[def.ProgressGroup()]
+		if !ok {
+			commit.Offset = sluice.NoOffset
+		}
+		all[i] = found{Commit: commit, Topic: topic.ID, Resolved: def.Source.Resolved[c.p.Topic], Number: c.p.Number}
+	}
+	if err := c.measure(ctx, all); err != nil {
+		return err
+	}
+	for i, def := range fresh {
+		c.start(def, inherit(all[i]))
+	}
+	c.d.committer.Now() // pin the positions, and let a zombie be seen by its term
+	return nil
+}
+
+// measure asks what the partition holds, again while a position seems to lie above its end.
+func (c *claim) measure(ctx context.Context, all []found) error {
+	for look := 1; ; look++ {
+		held, err := c.d.needs.Topics.Range(ctx, c.p)
+		if err != nil {
+			return err
+		}
+		above := false
+		for i := range all {
+			all[i].Range = held
+			above = above || all[i].beyond()
+		}
+		if !above || look >= lookTwice {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+// start makes a lane and lets it go.
+func (c *claim) start(def *subscriptions.Subscription, in inheritance) {
+	now := time.Now()
+	r := newRunner(c, in, planOf(def, c.d.maxHoles), now)
+	r.revision = def.Revision
+	r.share = c.d.enter(r, def)
+	r.line = c.d.committer.Open(def.ProgressGroup(), r)
+	if in.Cause != "" {
+		c.d.lost(r.share, c.p, in.Cause, in.Lost, in.Ledger.Low())
+	}
+	if in.Abrupt && def.Delivery.Ordering != subscriptions.OrderNone {
+		// A predecessor that was cut off may still have the head of a key in flight, for as long as an attempt takes.
+		r.post(event{kind: evWait, until: now.Add(def.Endpoint.Timeout.Std())})
+	}
+	r.share.mu.Lock()
+	paused := r.share.pausedTill
+	r.share.mu.Unlock()
+	if paused.After(now) {
+		r.post(event{kind: evHold, until: paused})
+	}
+	c.mu.Lock()
+	old := c.lanes[def.ID]
+	c.lanes[def.ID] = r
+	c.mu.Unlock()
+	if old != nil {
+		old.drop()
+	}
+	r.line.Changed(0)
+	if c.released() {
+		r.post(event{kind: evSuspend}) // the session ended meanwhile; the next one wakes it
+	} else {
+		r.post(event{kind: evTimer})
+	}
+	c.d.log.LogAttrs(context.Background(), slog.LevelDebug, "lane begins", r.who(), slog.Int64("low", in.Ledger.Low()),
+		slog.Int("holes", in.Ledger.Len()), slog.Uint64("term", in.Mark.Term))
+}
+
+// restart lets a lane begin anew from what is committed.
+func (c *claim) restart(r *runner) {
+	c.mu.Lock()
+	for id, one := range c.lanes {
+		if one == r {
+			delete(c.lanes, id)
+		}
+	}
+	c.mu.Unlock()
+	r.drop()
+	select {
+	case c.renew <- struct{}{}:
+	default:
+	}
+}
+
+// watch is the bell: it wakes the lanes at the end of the partition when that moves. The channel is always taken before
+// they look, so no move is missed.
+func (c *claim) watch(ctx context.Context) {
+	bell := c.d.needs.Log.Changed(c.p)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-bell:
+		}
+		next := c.d.needs.Log.Changed(c.p)
+		if next == bell { // the log was stopped: nothing will move any more
+			<-ctx.Done()
+			return
+		}
+		bell = next
+		c.mu.Lock()
+		waiting := c.waiting
+		c.waiting = nil
+		c.moved++
+		c.mu.Unlock()
+		for _, r := range waiting {
+			r.post(event{kind: evBell})
+		}
+	}
+}
+
+// moves is how often the bell rang; a lane asks before it reads.
+func (c *claim) moves() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.moved
+}
+
+// await rings for a lane at the next bell, or at once if one was missed since seen.
+func (c *claim) await(r *runner, seen uint64) {
+	c.mu.Lock()
+	missed := c.moved != seen
+	if !missed {
+		c.waiting = append(c.waiting, r)
+	}
+	c.mu.Unlock()
+	if missed {
+		r.post(event{kind: evBell})
+	}
+}
+
+// suspend stops the lanes: nothing new is sent or read, what is in flight goes on.
+func (c *claim) suspend() {
+	c.free.Store(true)
+	c.each(event{kind: evSuspend})
+}
+
+// drop lets the partition go: flights are cancelled, and what they bring counts for nothing.
+func (c *claim) drop() {
+	c.free.Store(true)
+	c.cancel()
+	c.mu.Lock()
+	lanes := c.lanes
+	c.lanes, c.waiting = map[string]*runner{}, nil
+	c.mu.Unlock()
+	for _, r := range lanes {
+		r.drop()
+	}
+}
+
+// flights counts attempts and dead letters under way whose result no lane has heard yet.
+type flights struct {
+	mu    sync.Mutex
+	n     int
+	empty chan struct{} // somebody waits for n == 0
+}
+
+func (f *flights) start() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n++
+}
+
+func (f *flights) land() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n--; f.n == 0 && f.empty != nil {
+		close(f.empty)
+		f.empty = nil
+	}
+}
+
+// landed is closed when none is under way.
+func (f *flights) landed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.empty == nil {
+		f.empty = make(chan struct{})
+		if f.n == 0 {
+			close(f.empty)
+			closed := f.empty
+			f.empty = nil
+			return closed
+		}
+	}
+	return f.empty
+}

@@ -1,0 +1,273 @@
+package dispatcher
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/sluicegate/sluice"
+	"github.com/sluicegate/sluice/progress"
+)
+
+const (
+	readTimeout = 15 * time.Second
+	firstPause  = 250 * time.Millisecond // after a read that failed, doubling
+	lastPause   = 5 * time.Second
+	beyondLimit = 12 // reads above the end of the log in a row, about half a minute, before that is believed
+)
+
+// runner carries out what a lane commands. It has a goroutine only while there is something to do: whoever has news
+// (a result, the bell, a timer) posts it and starts one if there is none. That goroutine alone steps the lane.
+type runner struct {
+	d     *Dispatcher
+	claim *claim
+	share *share
+	line  *progress.Line
+
+	revision int64 // of the plan; belongs to the claim's reconciling
+
+	// Of the goroutine that runs.
+	local    event // what carrying out a command led to at once
+	hasLocal bool
+	want     command // the read to make when nothing else is left
+	wanted   bool
+	slot     *slot // the wish that was not granted yet
+	granted  *slot // the one just granted
+	troubles int   // reads that failed in a row
+	above    int   // of them, above the end of the log
+	trouble  string
+
+	mu      sync.Mutex
+	lane    *lane
+	mark    progress.Mark
+	low     int64 // where the mark's count of unclean takeovers holds
+	inbox   []event
+	head    int // inbox[head:] is what was posted
+	running bool
+	dropped bool
+	timer   *time.Timer
+	version uint64 // of the ledger when the committer was told last
+}
+
+func newRunner(c *claim, in inheritance, p plan, now time.Time) *runner {
+	return &runner{
+		d: c.d, claim: c, mark: in.Mark, low: in.Ledger.Low(),
+		lane: newLane(p, in.Ledger, now, rand.Float64),
+	}
+}
+
+// post gives the lane an event. False: it is gone, and the event with it.
+func (r *runner) post(e event) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dropped {
+		return false
+	}
+	r.inbox = append(r.inbox, e)
+	if !r.running {
+		r.running = true
+		r.d.work.Go(r.run)
+	}
+	return true
+}
+
+// run steps the lane until nothing is left to do.
+func (r *runner) run() {
+	defer func() {
+		if p := recover(); p != nil { // a fault of ours: the lane begins again from what is committed
+			r.d.panicked("lane", p)
+			r.claim.restart(r)
+			r.settle()
+		}
+	}()
+	for {
+		e, ok := r.next()
+		if !ok {
+			return
+		}
+		if e.kind == evGranted {
+			r.granted = e.slot
+		}
+		commands := r.step(e)
+		for i := range commands {
+			r.do(&commands[i])
+		}
+		if e.kind == evResult || e.kind == evLettered {
+			r.claim.flights.land()
+		}
+	}
+}
+
+func (r *runner) step(e event) []command {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lane.step(time.Now(), e)
+}
+
+// next is the next event: what a command led to first, then what was posted, then a read. When there is nothing it
+// tells the committer what changed and sets the timer, and the goroutine ends.
+func (r *runner) next() (event, bool) {
+	if r.hasLocal {
+		r.hasLocal = false
+		return r.local, true
+	}
+	for {
+		e, turn := r.take()
+		switch turn {
+		case posted:
+			return e, true
+		case over:
+			r.settle()
+			return event{}, false
+		case idle:
+			return event{}, false
+		}
+		r.wanted = false
+		if e, ok := r.read(r.want); ok {
+			return e, true
+		}
+	}
+}
+
+// turn is what the goroutine of a lane does next.
+type turn byte
+
+const (
+	posted turn = iota // an event
+	toRead
+	idle // nothing: it ends
+	over // it ends, and the lane with it
+)
+
+func (r *runner) take() (e event, what turn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dropped {
+		return e, over
+	}
+	if r.head < len(r.inbox) {
+		e, r.inbox[r.head] = r.inbox[r.head], event{}
+		if r.head++; r.head == len(r.inbox) {
+			r.inbox, r.head = r.inbox[:0], 0
+		}
+		return e, posted
+	}
+	r.tell()
+	if r.wanted {
+		return e, toRead
+	}
+	if cap(r.inbox) > 8 {
+		r.inbox = nil // an idle lane keeps no memory
+	}
+	r.arm()
+	r.running = false
+	return e, idle
+}
+
+// settle ends the goroutine of a lane that was dropped: what was posted to it is given back, and so is its wish for a
+// slot. Only that goroutine may call it, and never under the lock: slots wake other lanes.
+func (r *runner) settle() {
+	r.mu.Lock()
+	left := r.inbox[r.head:]
+	r.inbox, r.head, r.running = nil, 0, false
+	r.mu.Unlock()
+	if r.hasLocal {
+		left = append(left, r.local)
+		r.hasLocal = false
+	}
+	for _, e := range left {
+		switch e.kind {
+		case evGranted:
+			r.d.slots.release(e.slot)
+		case evResult, evLettered:
+			r.claim.flights.land()
+		}
+	}
+	if r.slot != nil {
+		r.d.slots.cancel(r.slot)
+		r.slot = nil
+	}
+}
+
+// tell lets the committer know what changed since it was told last. The caller has mu.
+func (r *runner) tell() {
+	if v := r.lane.ledger.Version(); v != r.version {
+		r.version = v
+		r.line.Changed(r.lane.takeCompletions())
+	}
+}
+
+// arm sets the timer for what the lane waits for. The caller has mu.
+func (r *runner) arm() {
+	at := r.lane.wakeAt(time.Now())
+	switch {
+	case at.IsZero():
+	case r.timer == nil:
+		r.timer = time.AfterFunc(time.Until(at), func() { r.post(event{kind: evTimer}) })
+	default:
+		r.timer.Reset(time.Until(at))
+	}
+}
+
+// drop ends the lane: flights go on until the claim cancels them, their results count for nothing.
+func (r *runner) drop() {
+	r.mu.Lock()
+	if r.dropped {
+		r.mu.Unlock()
+		return
+	}
+	r.dropped = true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	if !r.running {
+		r.running = true
+		r.d.work.Go(r.run) // to settle
+	}
+	r.mu.Unlock()
+	r.line.Close()
+	r.d.leave(r)
+}
+
+// Statement is what may be committed now: nothing without a session, and of a suspended lane only the last word.
+func (r *runner) Statement(now time.Time, final bool) (sluice.Commit, uint64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dropped || r.claim.released() != final || !r.claim.leased() {
+		return sluice.Commit{}, 0, false
+	}
+	l := r.lane.ledger
+	if l.Low() != r.low {
+		r.low, r.mark.Unclean = l.Low(), 0
+	}
+	r.mark.At = now
+	r.mark.Clean = final && r.lane.flying == 0 && r.lane.graves == 0
+	p := r.claim.p
+	return sluice.Commit{Topic: p.Topic, Partition: p.Number, Offset: l.Low(), Metadata: r.mark.Encode(l, r.d.metadataBytes)},
+		l.Version(), true
+}
+
+// Committed hears what became of a statement. A group that a foreign member joined takes no commits: nothing more is
+// sent then, or it would be sent again and again after every restart.
+func (r *runner) Committed(_ uint64, err error) {
+	switch sluice.KindOf(err) {
+	case sluice.StaleSession, sluice.Forbidden:
+		r.post(event{kind: evHold, until: time.Now().Add(hijackPause)})
+	}
+}
+
+// hijackPause is how long a lane waits whose group takes no commits; a commit is tried each minute.
+const hijackPause = 70 * time.Second
+
+// fill is for the gauges.
+func (r *runner) fill() (holes, keys int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lane.ledger.Len(), len(r.lane.keys)
+}
+
+// readContext ends with the session: a release does not wait for Kafka.
+func (r *runner) readContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.claim.context(), readTimeout)
+}

@@ -1,0 +1,140 @@
+package dispatcher
+
+import (
+	"slices"
+	"sync"
+)
+
+// slots is the replica's budget for attempts in flight, in number and in bytes. One subscription gets a quarter of it,
+// and no more than its own limit. Where slots are short the subscriptions that wait take turns.
+type slots struct {
+	most      int
+	mostBytes int64
+
+	mu    sync.Mutex
+	used  int
+	bytes int64
+	turns []*account // of subscriptions that wait for the replica, not for themselves
+}
+
+// account is what a subscription has of the slots. Its fields belong to slots.mu.
+type account struct {
+	limit   int // attempts in flight on this replica
+	used    int
+	bytes   int64
+	waiting []*slot
+	inTurn  bool
+}
+
+// slot is one attempt's place, asked for, granted or given back.
+type slot struct {
+	account *account
+	bytes   int64
+	alone   bool // its lane has nothing in flight: each lane may have one, whatever the limit of the account says
+	granted func()
+}
+
+func newSlots(most int, mostBytes int64) *slots { return &slots{most: most, mostBytes: mostBytes} }
+
+// ask takes a slot: true, or later granted is called, without a lock, unless cancel comes first.
+func (s *slots) ask(w *slot) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (len(w.account.waiting) == 0 || w.alone) && s.may(w) && s.room(w) {
+		s.take(w)
+		return true
+	}
+	w.account.waiting = append(w.account.waiting, w)
+	s.enrol(w.account)
+	return false
+}
+
+// cancel withdraws a wish. False: it was granted already.
+func (s *slots) cancel(w *slot) bool {
+	s.mu.Lock()
+	i := slices.Index(w.account.waiting, w)
+	if i < 0 {
+		s.mu.Unlock()
+		return false
+	}
+	w.account.waiting = slices.Delete(w.account.waiting, i, i+1)
+	s.enrol(w.account)
+	s.grant()
+	return true
+}
+
+// release gives a slot back, and it to whoever is next.
+func (s *slots) release(w *slot) {
+	s.mu.Lock()
+	s.used--
+	s.bytes -= w.bytes
+	w.account.used--
+	w.account.bytes -= w.bytes
+	s.enrol(w.account)
+	s.grant()
+}
+
+// limit sets how many a subscription may have in flight on this replica.
+func (s *slots) limit(a *account, n int) {
+	s.mu.Lock()
+	a.limit = n
+	s.enrol(a)
+	s.grant()
+}
+
+// may is whether the account has room for it, room whether the replica has. What is larger than a budget passes alone.
+func (s *slots) may(w *slot) bool {
+	a := w.account
+	return (a.used < a.limit || w.alone) && (a.used < s.most/4 || a.used == 0) &&
+		(a.bytes+w.bytes <= s.mostBytes/4 || a.bytes == 0)
+}
+
+func (s *slots) room(w *slot) bool {
+	return s.used < s.most && (s.bytes+w.bytes <= s.mostBytes || s.bytes == 0)
+}
+
+func (s *slots) take(w *slot) {
+	s.used++
+	s.bytes += w.bytes
+	w.account.used++
+	w.account.bytes += w.bytes
+}
+
+// enrol puts an account in the line for the replica's slots if its first wish waits for nothing else.
+func (s *slots) enrol(a *account) {
+	if !a.inTurn && len(a.waiting) > 0 && s.may(a.waiting[0]) {
+		a.inTurn = true
+		s.turns = append(s.turns, a)
+	}
+}
+
+// grant hands out what there is, one slot to each account in line and round again, and unlocks.
+func (s *slots) grant() {
+	var happy []*slot
+	for len(s.turns) > 0 {
+		a := s.turns[0]
+		if len(a.waiting) > 0 && s.may(a.waiting[0]) {
+			if !s.room(a.waiting[0]) {
+				break
+			}
+			w := a.waiting[0]
+			a.waiting = slices.Delete(a.waiting, 0, 1)
+			s.take(w)
+			happy = append(happy, w)
+		}
+		s.turns = slices.Delete(s.turns, 0, 1)
+		a.inTurn = false
+		s.enrol(a)
+	}
+	s.mu.Unlock()
+	for _, w := range happy {
+		w.granted()
+	}
+}
+
+// inUse is for the gauges.
+func (s *slots) inUse() (used int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used, s.bytes
+}

@@ -1,0 +1,91 @@
+package dispatcher
+
+import (
+	"math/rand/v2"
+
+	"github.com/sluicegate/sluice"
+	"github.com/sluicegate/sluice/progress"
+	"github.com/sluicegate/sluice/subscriptions"
+)
+
+// found is what a new owner finds of a lane.
+type found struct {
+	Commit   sluice.Commit // of the progress group
+	Topic    sluice.TopicID
+	Range    sluice.Range
+	Resolved subscriptions.Resolved // where the lane began; the zero value if the topic is not in it
+	Number   int32                  // of the partition
+}
+
+// inheritance is where the new owner goes on.
+type inheritance struct {
+	Mark   progress.Mark // for the commits to come: the next term, a writer of its own
+	Ledger *progress.Ledger
+	Abrupt bool   // the predecessor may still have something in flight
+	Lost   int64  // offsets that were never done and cannot be read any more
+	Cause  string // why the position is another than the committed one; "" if it is not
+}
+
+// Causes of a lost position.
+const (
+	lostAbsent    = "absent"    // nothing is committed though the subscription has history
+	lostRetention = "retention" // the log begins above the position
+	lostTruncated = "truncated" // the log ends below it: an unclean election
+	lostRecreated = "recreated" // another topic of the same name
+)
+
+// inherit decides where a lane goes on (webhooks.md 6.3 step 4 and 7.4). A position that was lost is never a reason to
+// stand still, and never passes silently: Cause says what happened, Lost how much is missing.
+func inherit(f found) inheritance {
+	in := inheritance{Mark: progress.Mark{Term: 1, Suspect: sluice.NoOffset}}
+	tag := progress.TopicTag(f.Topic)
+	known := f.Topic != (sluice.TopicID{})
+	switch {
+	case f.Commit.Offset == sluice.NoOffset:
+		// Kafka deletes offsets together with their topic, also when it is made again at once (measured).
+		at, history := f.Resolved.Offsets[f.Number]
+		switch {
+		case known && f.Resolved.ID != (sluice.TopicID{}) && f.Resolved.ID != f.Topic:
+			at, in.Cause = 0, lostRecreated
+		case history:
+			in.Cause = lostAbsent
+		}
+		in.Ledger = progress.NewLedger(min(max(at, f.Range.Start), max(f.Range.End, f.Range.Start)))
+	default:
+		mark, ledger, err := progress.Decode(f.Commit.Offset, f.Commit.Metadata)
+		in.Ledger = ledger
+		if err == nil {
+			in.Mark.Term, in.Mark.SeekEpoch = mark.Term+1, mark.SeekEpoch
+			in.Abrupt = !mark.Clean
+			if in.Abrupt {
+				in.Mark.Unclean = mark.Unclean + 1
+			}
+			if known && mark.Tag != tag {
+				in.Ledger, in.Cause = progress.NewLedger(f.Range.Start), lostRecreated
+			}
+		}
+	}
+	switch l := in.Ledger; {
+	case l.Low() < f.Range.Start:
+		in.Lost, in.Cause = l.Skip(f.Range.Start), lostRetention
+	case l.Low() > f.Range.End:
+		in.Ledger, in.Cause = progress.NewLedger(f.Range.End), lostTruncated
+	case l.Next() > f.Range.End:
+		in.Ledger, in.Cause = progress.NewLedger(l.Low()), lostTruncated // what was done above is other records now
+	}
+	in.Mark.Tag, in.Mark.Writer = tag, rand.Uint32()
+	return in
+}
+
+// beyond is whether the log ends below the position. A leader that was elected this moment may not know its end yet, so
+// a caller looks twice before it believes that.
+func (f found) beyond() bool {
+	if f.Commit.Offset == sluice.NoOffset {
+		return false
+	}
+	mark, l, err := progress.Decode(f.Commit.Offset, f.Commit.Metadata)
+	if err == nil && f.Topic != (sluice.TopicID{}) && mark.Tag != progress.TopicTag(f.Topic) {
+		return false
+	}
+	return l.Next() > f.Range.End
+}
