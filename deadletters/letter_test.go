@@ -58,11 +58,7 @@ func (l *log) read(n int) *sluice.Record {
 
 func writer(t testing.TB, l *log) *Writer {
 	t.Helper()
-	w, err := NewWriter(l, l, Topic, "replica-1 1.0.0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w
+	return NewWriter(l, l, Topic, "replica-1 1.0.0")
 }
 
 func letter() Letter {

@@ -2,7 +2,6 @@ package deadletters
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -33,12 +32,10 @@ type Writer struct {
 	looked     time.Time // when partitions was read
 }
 
-// NewWriter does no I/O. The producer must write with acks=all; instance is the name of this replica and its version.
-func NewWriter(p producer, t topics, topic, instance string) (*Writer, error) {
-	if p == nil || t == nil || topic == "" {
-		return nil, errors.New("deadletters: a writer needs a producer, topics and the name of one")
-	}
-	return &Writer{producer: p, topics: t, topic: topic, instance: instance}, nil
+// NewWriter does no I/O. The producer must write with acks=all; topics says how many partitions the topic has, for
+// letters without a key; instance is the name of this replica and its version.
+func NewWriter(p producer, t topics, topic, instance string) *Writer {
+	return &Writer{producer: p, topics: t, topic: topic, instance: instance}
 }
 
 // Write returns nil once the letter is in the log of all in-sync replicas: only then is its record done. A letter that
