@@ -262,13 +262,7 @@ func (i *Instance) Committed(ctx context.Context, parts []sluice.Partition) ([]s
 	}
 	defer i.leave()
 	if parts == nil {
-		i.mu.Lock()
-		if i.session != nil {
-			for _, c := range i.session.claims {
-				parts = append(parts, c.p)
-			}
-		}
-		i.mu.Unlock()
+		parts = i.Assignment()
 	}
 	if len(parts) == 0 {
 		return nil, nil

@@ -172,3 +172,6 @@ func undecodable(r *sluice.Record, err error) error {
 	return &sluice.Error{Kind: sluice.Rejected, Err: err,
 		Msg: fmt.Sprintf("the record at partition %s-%d, offset %d cannot be decoded in the format of this instance", r.Topic, r.Partition, r.Offset)}
 }
+
+// Held reports whether a read is under way, its answer included.
+func (i *Instance) Held() bool { return len(i.reading) > 0 }

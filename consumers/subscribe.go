@@ -175,3 +175,17 @@ func (i *Instance) someTopic() string {
 	}
 	return i.member.wish.Topics[0]
 }
+
+// Assignment is what the group lends to the instance now.
+func (i *Instance) Assignment() []sluice.Partition {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.session == nil {
+		return nil
+	}
+	parts := make([]sluice.Partition, 0, len(i.session.claims))
+	for _, c := range i.session.claims {
+		parts = append(parts, c.p)
+	}
+	return parts
+}
