@@ -259,8 +259,8 @@ func (b *batch) partition(r *sluice.NewRecord, slot int) (text string, err error
 	return "", nil
 }
 
-// lastTimestamp is the end of the year 9999 in milliseconds, the last that RFC 3339 can write.
-const lastTimestamp = 253402300799999
+// lastTimestamp is the end of the year 2261 in milliseconds: what a time in nanoseconds can hold.
+const lastTimestamp = 9214646399999
 
 // timestamp takes milliseconds since 1970, or RFC 3339.
 func (b *batch) timestamp(r *sluice.NewRecord, slot int) (text string, err error) {
