@@ -91,7 +91,7 @@ func (l *Log) fetch(p sluice.Partition, f *flight, maxBytes int) {
 		f.err = l.judge(ctx, p, f.from, err)
 	default:
 		if gone(err) {
-			l.store.forget(p, sluice.Range{})
+			l.store.forgetTopic(p.Topic)
 		}
 		f.err = err
 	}

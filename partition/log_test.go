@@ -277,3 +277,144 @@ func TestATopicThatIsDeletedAndMadeAgainIsReadFromItsStart(t *testing.T) {
 		}
 	})
 }
+
+// An unclean election, or a topic made anew so fast that nobody saw it gone: the end lies below what was read.
+func TestALogThatWasCutIsReadAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, m := bench(t, partition.Default())
+		m.Produce(orders, values(0, 50)...)
+		l.Changed(orders)
+		synctest.Wait()
+		m.Produce(orders, values(50, 100)...)
+		synctest.Wait()
+		for _, from := range []int64{0, 50} {
+			if recs, _, err := l.Read(t.Context(), orders, from, 1000); err != nil || len(recs) == 0 {
+				t.Fatal(recs, err)
+			}
+		}
+		m.Create(orders)
+		m.Produce(orders, sluice.NewRecord{Value: []byte("new")})
+		time.Sleep(10 * time.Second)
+		if _, _, err := l.Read(t.Context(), orders, 100, 1000); sluice.KindOf(err) != sluice.OutOfRange {
+			t.Errorf("the old end: %v", err)
+		}
+		if recs, next, err := l.Read(t.Context(), orders, 0, 1000); err != nil || len(recs) != 1 || string(recs[0].Value) != "new" || next != 1 {
+			t.Error(recs, next, err)
+		}
+		if r, err := l.Range(t.Context(), orders); r != (sluice.Range{End: 1}) || err != nil {
+			t.Error(r, err)
+		}
+		m.Produce(orders, values(1, 200)...)
+		if recs, err := readTo(t.Context(), l, orders, 0, 200, 1000); err != nil || len(recs) != 200 || string(recs[60].Value) != "60" {
+			t.Error(len(recs), err)
+		}
+		if err := l.Check(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// While Kafka is away readers fail soon and are not woken again and again; afterwards all goes on by itself.
+func TestReadersGoOnAfterAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, m := bench(t, partition.Default())
+		m.Produce(orders, values(0, 10)...)
+		<-l.Changed(orders)
+		synctest.Wait()
+		bell := l.Changed(orders)
+		m.SetFail(&sluice.Error{Kind: sluice.Unavailable, Msg: "No Kafka broker could be reached."})
+		rung(t, bell, true)
+		if _, _, err := l.Read(t.Context(), orders, 10, 100); sluice.KindOf(err) != sluice.Unavailable {
+			t.Fatalf("during the outage: %v", err)
+		}
+		bell = l.Changed(orders)
+		time.Sleep(20 * time.Second)
+		rung(t, bell, false)
+		m.SetFail(nil)
+		m.Produce(orders, values(10, 20)...)
+		begin := time.Now()
+		recs, err := readTo(t.Context(), l, orders, 10, 20, 100)
+		if err != nil || len(recs) != 10 || time.Since(begin) > 10*time.Second {
+			t.Errorf("%d records, %v, after %v", len(recs), err, time.Since(begin))
+		}
+	})
+}
+
+// A log that is stopped answers at once, and its bells are rung.
+func TestStopEndsEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, m := bench(t, partition.Default())
+		m.Produce(orders, values(0, 10)...)
+		bell := l.Changed(orders)
+		synctest.Wait()
+		bell = l.Changed(orders)
+		release := m.Hold()
+		defer release()
+		var readers sync.WaitGroup
+		readers.Go(func() {
+			if _, _, err := l.Read(t.Context(), orders, 0, 100); sluice.KindOf(err) != sluice.Unavailable {
+				t.Errorf("a reader that waited: %v", err)
+			}
+		})
+		synctest.Wait()
+		stop(t, l)
+		readers.Wait()
+		rung(t, bell, true)
+		rung(t, l.Changed(orders), true)
+		if _, _, err := l.Read(t.Context(), orders, 0, 100); sluice.KindOf(err) != sluice.Unavailable {
+			t.Errorf("read: %v", err)
+		}
+		if _, err := l.Range(t.Context(), orders); sluice.KindOf(err) != sluice.Unavailable {
+			t.Errorf("range: %v", err)
+		}
+	})
+}
+
+// The registry is shared: two logs in one are a mistake that shows at once.
+func TestMetricsTellWhatAnswered(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m := partitiontest.NewMemory()
+	m.Create(orders)
+	m.Produce(orders, values(0, 10)...)
+	l, err := partition.New(partition.Default(), m, nil, reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, l)
+	if _, err := partition.New(partition.Default(), m, nil, reg); err == nil {
+		t.Error("two logs share their metrics")
+	}
+	for range 2 {
+		if _, _, err := l.Read(t.Context(), orders, 0, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := map[string]float64{}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			name := f.GetName()
+			for _, label := range m.Label {
+				name += " " + label.GetValue()
+			}
+			switch {
+			case m.Counter != nil:
+				got[name] = m.Counter.GetValue()
+			case m.Gauge != nil:
+				got[name] = m.Gauge.GetValue()
+			case m.Histogram != nil:
+				got[name] = float64(m.Histogram.GetSampleCount())
+			}
+		}
+	}
+	want := map[string]float64{
+		"sluice_log_reads_total ring": 0, "sluice_log_reads_total cache": 1, "sluice_log_reads_total fetch": 1,
+		"sluice_ring_bytes": 0, "sluice_fetch_seconds": 1, "sluice_fetch_waiting": 0, "sluice_cache_bytes": 1010,
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

@@ -117,6 +117,19 @@ func (s *store) forget(p sluice.Partition, r sluice.Range) {
 	}
 }
 
+// forgetTopic drops all of a topic that does not exist, or has lost a partition.
+func (s *store) forgetTopic(topic string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, list := range s.chunks {
+		if p.Topic == topic {
+			for _, c := range slices.Clone(list) {
+				s.remove(c)
+			}
+		}
+	}
+}
+
 // budget is how much to fetch from an offset. A reader that reads on, from where a chunk ends, gets the most: answers
 // are cut inside a batch, and what is cut off is wasted, once per answer. But it gets not much more than is missing up
 // to the next offset in memory (the nearest chunk, or the ring's base), by the size of the records before it.

@@ -211,7 +211,7 @@ func (t *tail) lost(err error) (was bool) {
 	if gone(err) {
 		t.release(t.ring.restart(0), false)
 		t.begun = false
-		t.log.store.forget(t.p, sluice.Range{})
+		t.log.store.forgetTopic(t.p.Topic)
 	}
 	if kind != t.trouble || was {
 		t.trouble = kind
