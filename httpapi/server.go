@@ -145,9 +145,12 @@ func (s *Server) Listen() (net.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", s.cfg.Listen, err)
 	}
-	s.ln = newListener(ln)
+	s.Take(ln)
 	return ln.Addr(), nil
 }
+
+// Take serves on a listener that is bound already, in place of Listen: a start binds first and builds later.
+func (s *Server) Take(ln net.Listener) { s.ln = newListener(ln) }
 
 // Serve answers until Stop. It returns nil after a Stop.
 func (s *Server) Serve() error {
