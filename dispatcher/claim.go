@@ -257,6 +257,8 @@ func (c *claim) start(def *subscriptions.Subscription, in inheritance) {
 	if in.Cause != "" {
 		c.d.lost(r.share, c.p, in.Cause, in.Lost, in.Ledger.Low())
 	}
+	c.d.log.LogAttrs(context.Background(), slog.LevelDebug, "lane begins", r.who(), slog.Int64("low", in.Ledger.Low()),
+		slog.Int("holes", in.Ledger.Len()), slog.Uint64("term", in.Mark.Term))
 	if in.Abrupt && def.Delivery.Ordering != subscriptions.OrderNone {
 		// A predecessor that was cut off may still have the head of a key in flight, for as long as an attempt takes.
 		r.post(event{kind: evWait, until: now.Add(def.Endpoint.Timeout.Std())})
@@ -280,8 +282,6 @@ func (c *claim) start(def *subscriptions.Subscription, in inheritance) {
 	} else {
 		r.post(event{kind: evTimer})
 	}
-	c.d.log.LogAttrs(context.Background(), slog.LevelDebug, "lane begins", r.who(), slog.Int64("low", in.Ledger.Low()),
-		slog.Int("holes", in.Ledger.Len()), slog.Uint64("term", in.Mark.Term))
 }
 
 // restart lets a lane begin anew from what is committed.

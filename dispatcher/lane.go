@@ -160,8 +160,11 @@ func (n *lane) advance(now time.Time) {
 		n.load(n.rebuild[0], rebuildBytes)
 		return
 	}
-	n.send(now)
 	n.read(now)
+	if n.probing && n.reading {
+		return // a probe has a choice: what comes may be a better judge of the endpoint than what failed
+	}
+	n.send(now)
 }
 
 // send asks for a sender slot for the next record, or for the record first.

@@ -51,12 +51,20 @@ func (n *lane) load(offset int64, bytes int) {
 
 // read asks for more records while there is room for them.
 func (n *lane) read(now time.Time) {
-	room := n.plan.Window - n.open
-	if n.reading || n.atEnd || room <= 0 || n.held(now) || n.probing && n.open > 0 || !n.fits(n.ledger.Next()) {
+	room := n.room()
+	if n.reading || n.atEnd || room <= 0 || n.held(now) || !n.fits(n.ledger.Next()) {
 		return
 	}
 	n.reading = true
 	n.emit(command{kind: cmdRead, from: n.ledger.Next(), bytes: min(max(room*n.averaged, leastRead), mostRead)})
+}
+
+// room is for how many more records that may be sent there is place: the window, and for a probe a few to choose from.
+func (n *lane) room() int {
+	if n.probing && n.plan.Ordering != subscriptions.OrderPartition {
+		return probeChoice - n.open
+	}
+	return n.plan.Window - n.open
 }
 
 // fits is the rule of admission that keeps the commit metadata within its limit.
@@ -79,7 +87,7 @@ func (n *lane) records(now time.Time, e event) {
 		if r.Offset < n.ledger.Next() {
 			continue
 		}
-		if n.open >= n.plan.Window || !n.fits(r.Offset) {
+		if n.room() <= 0 || !n.fits(r.Offset) {
 			n.ledger.Pass(r.Offset) // the gap before it is done; without this word it would be read again and again
 			return
 		}

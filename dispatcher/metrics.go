@@ -11,7 +11,6 @@ type metrics struct {
 	letters     *prometheus.CounterVec
 	compacted   *prometheus.CounterVec
 	lost        *prometheus.CounterVec
-	resends     prometheus.Counter
 	panics      prometheus.Counter
 	owned       *prometheus.GaugeVec
 	sessions    *prometheus.GaugeVec
@@ -38,7 +37,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		letters:    counter("sluice_dlq_total", "Dead letters written.", "subscription", "reason"),
 		compacted:  counter("sluice_compacted_away_total", "Undelivered records that compaction removed.", "subscription"),
 		lost:       counter("sluice_position_lost_records_total", "Records that were never delivered and cannot be read any more.", "subscription", "cause"),
-		resends:    prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_transport_retries_total", Help: "Requests sent again on a new connection because a kept one had been closed."}),
 		panics:     prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_delivery_panics_total", Help: "Attempts that ended in a panic of ours."}),
 		owned:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_owned_partitions", Help: "Partitions of a topic whose lanes this replica runs."}, []string{"topic"}),
 		sessions:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_sessions", Help: "1 while this replica has a session of the topic's ownership group."}, []string{"topic"}),
@@ -48,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.perLabelled = append(m.perLabelled, m.deliveries, m.seconds, m.lag, m.letters, m.compacted, m.lost)
 	if reg != nil {
-		reg.MustRegister(m.deliveries, m.seconds, m.lag, m.letters, m.compacted, m.lost, m.resends, m.panics,
+		reg.MustRegister(m.deliveries, m.seconds, m.lag, m.letters, m.compacted, m.lost, m.panics,
 			m.owned, m.sessions, m.rebalances, m.gap, m.refused)
 	}
 	return m
@@ -87,7 +85,7 @@ func newGauges(d *Dispatcher) *gauges {
 		window:   per("sluice_window", "Attempts that may be under way on this replica."),
 		blocked:  per("sluice_blocked_keys", "Keys with a record under way or waiting, of the lane with most."),
 		slots:    prometheus.NewDesc("sluice_sender_slots_used", "Sender slots in use.", nil, nil),
-		bytes:    prometheus.NewDesc("sluice_inflight_bytes", "Bytes of records in flight to webhooks.", nil, nil),
+		bytes:    prometheus.NewDesc("sluice_delivery_inflight_bytes", "Bytes of records in flight to webhooks.", nil, nil),
 	}
 }
 

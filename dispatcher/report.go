@@ -24,7 +24,6 @@ func (r *runner) report(j *job, o *webhook.Outcome, d decision) {
 	}
 	m.deliveries.WithLabelValues(label, d.Class.String(), code).Inc()
 	m.seconds.WithLabelValues(label).Observe(o.Latency.Seconds())
-	m.resends.Add(float64(o.Resends))
 	now := time.Now()
 	if d.Class == webhook.S {
 		if !j.record.Timestamp.IsZero() {

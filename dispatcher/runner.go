@@ -30,8 +30,8 @@ type runner struct {
 	// Of the goroutine that runs.
 	local    event // what carrying out a command led to at once
 	hasLocal bool
-	want     command // the read to make when nothing else is left
-	wanted   bool
+	wants    [2]command // the load and the read to make when nothing else is left
+	wanted   [2]bool
 	slot     *slot // the wish that was not granted yet
 	granted  *slot // the one just granted
 	troubles int   // reads that failed in a row
@@ -123,8 +123,12 @@ func (r *runner) next() (event, bool) {
 		case idle:
 			return event{}, false
 		}
-		r.wanted = false
-		if e, ok := r.read(r.want); ok {
+		which := 0 // a record that is to be sent comes before new ones
+		if !r.wanted[0] {
+			which = 1
+		}
+		r.wanted[which] = false
+		if e, ok := r.read(r.wants[which]); ok {
 			return e, true
 		}
 	}
@@ -154,7 +158,7 @@ func (r *runner) take() (e event, what turn) {
 		return e, posted
 	}
 	r.tell()
-	if r.wanted {
+	if r.wanted[0] || r.wanted[1] {
 		return e, toRead
 	}
 	if cap(r.inbox) > 8 {

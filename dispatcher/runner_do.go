@@ -14,8 +14,10 @@ import (
 // do carries out one command. Nothing here waits.
 func (r *runner) do(c *command) {
 	switch c.kind {
-	case cmdRead, cmdLoad:
-		r.want, r.wanted = *c, true
+	case cmdLoad:
+		r.wants[0], r.wanted[0] = *c, true
+	case cmdRead:
+		r.wants[1], r.wanted[1] = *c, true
 	case cmdAsk:
 		r.ask(c)
 	case cmdUnask:

@@ -55,7 +55,7 @@ func (s *share) pass(at time.Time) {
 func (s *share) passedSince(t time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !t.IsZero() && s.passed.After(t)
+	return !t.IsZero() && !s.passed.Before(t)
 }
 
 // pause tells the other lanes that the endpoint asked everybody to wait.
