@@ -116,7 +116,7 @@ func (s *Server) deliver(c *fiber.Ctx, a *consumers.Answer, format formats.Forma
 	}
 	settled := func(ok bool) {
 		l.release()
-		if ok {
+		if ok && (body.ended || a.Err != nil) { // a stream that broke off was written without an error as well
 			a.Settled()
 		} else {
 			a.Lost()

@@ -619,3 +619,48 @@ func TestAnIdleInstanceSaysWhyItIsGone(t *testing.T) {
 	})
 	p.want(404, `{"error_code":40403,"message":"Consumer instance not found.","detail":"expired after 1 s without a request"}`, "GET", base+"/records", "")
 }
+
+// R10: while no broker can be reached a read is 503/50302 and never empty; afterwards the instance goes on by itself.
+func TestAReadWithoutKafkaIsNotEmpty(t *testing.T) {
+	var p *pull
+	kill, restart := func() {}, func() {}
+	switch backend.Name() {
+	case backend.KFake:
+		p = pullers(t)
+		kill = p.k.Fake().Close
+	case backend.Kafka41:
+		own := backend.Cluster(t, 1)
+		p = pullersOn(t, &own.Broker)
+		kill, restart = func() { own.Kill(t, 1) }, func() { own.Start(t, 1) }
+	default:
+		backend.NotRun(t, "needs a broker of its own to kill; runs on kfake and kafka41")
+	}
+	topic, group := p.k.Topic(t, "orders", 1), backend.Unique("g")
+	p.produce(topic, 0, "a")
+	base := p.consumer(group, earliestJSON, topic)
+	p.wantValues(p.readSome(base, "", 1), "a")
+	kill()
+	fresh := p.consumer(backend.Unique("h"), earliestJSON, topic)
+	for _, b := range []string{base, fresh} {
+		start := time.Now()
+		await(t, "an error", func() bool { // the list of topics may be three seconds old
+			a := p.call("GET", b+"/records?timeout=200", "")
+			if a.status == 200 && a.body == "[]" {
+				return false
+			}
+			if a.status != 503 || !strings.Contains(a.body, `"error_code":50302`) || a.header.Get("Retry-After") == "" {
+				t.Fatal(a)
+			}
+			return true
+		})
+		t.Logf("%s: the first error came after %v", p.k.Name, time.Since(start).Round(time.Millisecond))
+	}
+	restart()
+	if p.k.Real() {
+		p.produce(topic, 0, "b")
+		await(t, "the record after the restart", func() bool {
+			a := p.call("GET", base+"/records?timeout=1000", "")
+			return a.status == 200 && strings.Contains(a.body, `"value":"Yg=="`)
+		})
+	}
+}

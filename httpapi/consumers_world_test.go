@@ -39,7 +39,12 @@ type pull struct {
 // pullers is a running server over the back end that the environment chose.
 func pullers(t *testing.T, change ...func(*Config, *consumers.Config)) *pull {
 	t.Helper()
-	k := backend.Kafka(t)
+	return pullersOn(t, backend.Kafka(t), change...)
+}
+
+// pullersOn is pullers over a Kafka of the test's own.
+func pullersOn(t *testing.T, k *backend.Broker, change ...func(*Config, *consumers.Config)) *pull {
+	t.Helper()
 	cfg := kafka.Default()
 	cfg.Brokers = k.Brokers
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
