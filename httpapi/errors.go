@@ -42,6 +42,7 @@ func (f failure) saying(format string, args ...any) *failure {
 var (
 	errBadRequest       = &failure{status: 400, code: 400, message: "HTTP 400 Bad Request"}
 	errFraming          = &failure{status: 400, code: 400, message: "HTTP 400 Bad Request", closing: true}
+	errCrossSite        = &failure{status: 403, code: 403, message: "HTTP 403 Forbidden"}
 	errNotFound         = &failure{status: 404, code: 404, message: "HTTP 404 Not Found"}
 	errMethodNotAllowed = &failure{status: 405, code: 405, message: "HTTP 405 Method Not Allowed"}
 	errNotAcceptable    = &failure{status: 406, code: 406, message: "HTTP 406 Not Acceptable"}
@@ -70,7 +71,7 @@ const (
 	classic noun = iota
 	instances
 	subscription
-	stream
+	eventStream
 )
 
 // row says how a Kind is answered: an empty text takes the error's own words, a trailing space is put before them.
@@ -136,6 +137,9 @@ func failureOf(n noun, err error) *failure {
 	}
 	if e, ok := errors.AsType[*subscriptions.Invalid](err); ok {
 		return definitionFailure(e)
+	}
+	if f := streamFailure(err); f != nil {
+		return f
 	}
 	if e, ok := errors.AsType[*sluice.Error](err); ok {
 		return kindFailure(n, e)

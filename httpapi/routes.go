@@ -71,6 +71,9 @@ func (s *Server) routes() []route {
 	if s.needs.Consumers != nil {
 		rows = append(rows, s.consumerRoutes()...)
 	}
+	if s.needs.Streams != nil {
+		rows = append(rows, s.eventRoutes()...)
+	}
 	return rows
 }
 
@@ -134,6 +137,12 @@ func (s *Server) prepared(r route) fiber.Handler {
 func (s *Server) otherMethod(path, allow string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		of(c).route = path
+		if path == "/__gtg" { // the contract of the other services' probes (operations-and-security.md 2.2)
+			c.Set(fiber.HeaderAllow, "GET, HEAD")
+			body, err := encode(map[string]string{"error": "Method " + of(c).method + " not allowed"})
+			s.send(c, fiber.StatusMethodNotAllowed, typeJSON.name, body)
+			return err
+		}
 		c.Set(fiber.HeaderAllow, allow)
 		if c.Method() == fiber.MethodOptions {
 			c.Status(fiber.StatusNoContent)

@@ -26,6 +26,7 @@ import (
 
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/consumers"
+	"github.com/sluicegate/sluice/stream"
 	"github.com/sluicegate/sluice/subscriptions"
 )
 
@@ -34,6 +35,7 @@ type Needs struct {
 	Topics    topics
 	Producer  producer
 	Consumers *consumers.Registry
+	Streams   *stream.Streams
 
 	Subscriptions *subscriptions.Registry // with Topics and Commits
 	Health        *subscriptions.Health   // may be nil: nothing is known of the last error
@@ -102,6 +104,9 @@ const (
 func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("httpapi: %w", err)
+	}
+	if needs.Topics == nil && (needs.Producer != nil || needs.Subscriptions != nil) || needs.Subscriptions != nil && needs.Commits == nil {
+		return nil, errors.New("httpapi: a producer needs topics beside it, subscriptions need topics and commits")
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)

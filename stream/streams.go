@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -267,5 +268,10 @@ func (st *Stream) Serve(conn net.Conn, head []byte) {
 		return // it came too late and the slot is somebody else's
 	}
 	defer st.Release()
+	defer func() {
+		if v := recover(); v != nil {
+			st.streams.panicked("stream", v, debug.Stack())
+		}
+	}()
 	st.serve(conn, head)
 }
