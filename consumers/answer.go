@@ -37,7 +37,7 @@ func (a *Answer) end(delivered bool) {
 	a.once.Do(func() {
 		if a.moves != nil {
 			a.i.landed(a, delivered)
-			a.i.reading.free()
+			a.i.doneReading()
 		}
 		a.i.leave()
 	})

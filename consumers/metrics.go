@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics of the room. Every label has a closed set of values.
 type metrics struct {
 	instances prometheus.Gauge
+	reading   prometheus.Gauge
 	ended     *prometheus.CounterVec // reason: deleted, expired, shutdown
 	records   prometheus.Counter
 	lost      prometheus.Counter
@@ -16,6 +17,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		instances: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sluice_consumer_instances", Help: "Instances of the classic consumer API that live on this replica."}),
+		reading: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sluice_consumer_reads", Help: "Reads that are held, or whose answer is on its way."}),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_consumer_ended_total", Help: "Instances that ended, by reason."}, []string{"reason"}),
 		records: prometheus.NewCounter(prometheus.CounterOpts{
@@ -30,7 +33,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.instances, m.ended, m.records, m.lost, m.commits, m.resets} {
+	for _, c := range []prometheus.Collector{m.instances, m.reading, m.ended, m.records, m.lost, m.commits, m.resets} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

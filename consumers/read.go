@@ -53,12 +53,19 @@ func (i *Instance) read(ctx context.Context, w Want) (*Answer, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	i.room.metrics.reading.Inc()
 	h := &held{i: i, want: w, limit: i.limit(w), over: patience.Done()}
 	a, err := h.wait(ctx)
 	if err != nil || a.moves == nil {
-		i.reading.free()
+		i.doneReading()
 	}
 	return a, err
+}
+
+// doneReading gives the next read its turn.
+func (i *Instance) doneReading() {
+	i.room.metrics.reading.Dec()
+	i.reading.free()
 }
 
 func (i *Instance) patience(w Want) time.Duration {
@@ -172,6 +179,3 @@ func undecodable(r *sluice.Record, err error) error {
 	return &sluice.Error{Kind: sluice.Rejected, Err: err,
 		Msg: fmt.Sprintf("the record at partition %s-%d, offset %d cannot be decoded in the format of this instance", r.Topic, r.Partition, r.Offset)}
 }
-
-// Held reports whether a read is under way, its answer included.
-func (i *Instance) Held() bool { return len(i.reading) > 0 }

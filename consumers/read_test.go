@@ -311,3 +311,24 @@ func TestATopicThatComesLaterIsRead(t *testing.T) {
 		r.wantKind(err, sluice.IllegalState)
 	})
 }
+
+// Aborted records and markers are passed over, and what is committed lies behind them.
+func TestReadCommittedPassesWhatWasAborted(t *testing.T) {
+	inRoom(t, func(t *testing.T, r *room) {
+		r.k.topic("orders", 1)
+		p := sluice.Partition{Topic: "orders"}
+		r.k.produce("orders", 0, "a")
+		r.k.Transact(p, false, sluice.NewRecord{Value: []byte("aborted")})
+		r.k.Transact(p, true, sluice.NewRecord{Value: []byte("b")})
+		i := r.subscribed("g", map[string]any{"auto.offset.reset": "earliest", "isolation.level": "read_committed"}, "orders")
+		synctest.Wait()
+		r.want(r.read(i, Want{MaxBytes: 1}), "a")
+		r.want(r.read(i, Want{}), "b")
+		r.want(r.read(i, Want{}))
+		if _, err := i.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.wantCommitted("g", "orders", 0, 5) // a, aborted, marker, b, marker
+		r.want(r.read(r.subscribed("h", map[string]any{"auto.offset.reset": "earliest"}, "orders"), Want{}), "a", "aborted", "b")
+	})
+}

@@ -302,7 +302,7 @@ func TestReadsReturnAtTheFirstData(t *testing.T) {
 			t.Errorf("%d records", len(rs))
 		}
 	}()
-	await(t, "a held read", p.instance(group, base).Held)
+	await(t, "a held read", func() bool { return p.reads() == 1 })
 	begun = time.Now()
 	p.produce(topic, 2, "late")
 	d := <-came
@@ -405,12 +405,11 @@ func TestAHeldReadEndsWithItsClient(t *testing.T) {
 	p.wantValues(p.read(base, ""), "a")
 	at, _ := url.Parse(base)
 	conn := p.raw("GET " + at.Path + "/records HTTP/1.1\r\nHost: sluice\r\n\r\n")
-	await(t, "a held read", p.instance(group, base).Held)
+	await(t, "a held read", func() bool { return p.reads() == 1 })
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
-	i := p.instance(group, base)
-	await(t, "the end of the read", func() bool { return !i.Held() })
+	await(t, "the end of the read", func() bool { return p.reads() == 0 })
 	p.produce(topic, 0, "b")
 	p.wantValues(p.read(base, ""), "b")
 }
@@ -427,7 +426,7 @@ func TestDeleteEndsAHeldRead(t *testing.T) {
 		}
 		done <- a
 	}()
-	await(t, "a held read", p.instance(group, base).Held)
+	await(t, "a held read", func() bool { return p.reads() == 1 })
 	p.want(204, "", "DELETE", base, "")
 	if a := <-done; a.status != 200 || a.body != "[]" {
 		t.Fatal(a)

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sluicegate/sluice/consumers"
 	"github.com/sluicegate/sluice/kafka"
 	"github.com/sluicegate/sluice/partition"
@@ -34,6 +36,23 @@ type pull struct {
 	client  *http.Client
 	room    *consumers.Registry
 	offsets *kafka.Offsets
+	reg     *prometheus.Registry
+}
+
+// reads is how many reads are held or being answered.
+func (p *pull) reads() int {
+	p.t.Helper()
+	families, err := p.reg.Gather()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "sluice_consumer_reads" {
+			return int(f.GetMetric()[0].GetGauge().GetValue())
+		}
+	}
+	p.t.Fatal("no such metric")
+	return 0
 }
 
 // pullers is a running server over the back end that the environment chose.
@@ -84,10 +103,11 @@ func pullersOn(t *testing.T, k *backend.Broker, change ...func(*Config, *consume
 	admin, offsets := kafka.NewAdmin(clients), kafka.NewOffsets(clients)
 	c, rc := Default(), consumers.Default()
 	c.Listen = "127.0.0.1:0"
+	reg := prometheus.NewRegistry()
 	for _, f := range change {
 		f(&c, &rc)
 	}
-	room, err := consumers.New(rc, consumers.Needs{Log: log, Groups: kafka.NewGroups(clients, nil), Offsets: offsets, Topics: admin}, nil, nil)
+	room, err := consumers.New(rc, consumers.Needs{Log: log, Groups: kafka.NewGroups(clients, nil), Offsets: offsets, Topics: admin}, nil, reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +122,7 @@ func pullersOn(t *testing.T, k *backend.Broker, change ...func(*Config, *consume
 	served := make(chan error, 1)
 	go func() { served <- server.Serve() }()
 	server.SetReady()
-	p := &pull{t: t, k: k, url: "http://" + addr.String(), addr: addr.String(), room: room, offsets: offsets,
+	p := &pull{t: t, k: k, url: "http://" + addr.String(), addr: addr.String(), room: room, offsets: offsets, reg: reg,
 		client: &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 20}}}
 	stop("http", func(ctx context.Context) error {
 		p.client.CloseIdleConnections()
