@@ -103,7 +103,7 @@ func (b *Book) Ready(ctx context.Context) error {
 // Run follows Redis until ctx ends and returns nil then. While Redis is down it tries on and All stays as it is.
 func (b *Book) Run(ctx context.Context) error {
 	hearing := b.store.rdb.Subscribe(ctx, bell)
-	defer hearing.Close()
+	defer func() { _ = hearing.Close() }() // says only that the connection is gone already
 	heard := hearing.ChannelWithSubscriptions(redis.WithChannelSize(1000))
 	again := time.NewTimer(0)
 	defer again.Stop()

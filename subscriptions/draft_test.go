@@ -116,7 +116,7 @@ func TestWhatIsNoDocumentIsMalformed(t *testing.T) {
 }
 
 func TestDurations(t *testing.T) {
-	for text, want := range map[string]time.Duration{"0s": 0, "0": -1, "": -1, "5": -1, "5x": -1, "-5s": -1, "+5s": -1, "1.5s": -1, " 5s": -1, "s": -1, "1h30m": 90 * time.Minute,
+	for text, want := range map[string]time.Duration{"0s": 0, "0": -1, "": -1, "5": -1, "5x": -1, "-5s": -1, "+5s": -1, "1.5s": -1, "\t5s": -1, "s": -1, "1h30m": 90 * time.Minute,
 		"500ms": 500 * time.Millisecond, "2d": 48 * time.Hour, "1s1s": 2 * time.Second, "30s1m": 90 * time.Second, "9223372036s": 9223372036 * time.Second,
 		"9223372037s": -1, "9223372036s1s": -1, "106752d": -1, "99999999999999999999s": -1, "1m0ms": time.Minute} {
 		d, err := ParseDuration(text)

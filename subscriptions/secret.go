@@ -82,9 +82,20 @@ func (s Secret) Hint() string {
 	return "…" + text[len(text)-4:]
 }
 
-func (s Secret) String() string               { return redacted }
-func (s Secret) GoString() string             { return redacted }
-func (s Secret) Format(f fmt.State, _ rune)   { io.WriteString(f, redacted) }
-func (s Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+// String is [redacted].
+func (s Secret) String() string { return redacted }
+
+// GoString is [redacted].
+func (s Secret) GoString() string { return redacted }
+
+// Format writes [redacted] for every verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue is [redacted] at every level.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText writes [redacted]; the store has an encoding of its own.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// MarshalJSON writes "[redacted]".
 func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }

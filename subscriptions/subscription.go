@@ -72,6 +72,7 @@ type resolvedJSON struct {
 	Offsets map[int32]int64 `json:"offsets"`
 }
 
+// MarshalJSON writes the id in its 8-4-4-4-12 form, and leaves a zero one out.
 func (r Resolved) MarshalJSON() ([]byte, error) {
 	w := resolvedJSON{Offsets: r.Offsets}
 	if r.ID != (sluice.TopicID{}) {
@@ -80,6 +81,7 @@ func (r Resolved) MarshalJSON() ([]byte, error) {
 	return json.Marshal(w)
 }
 
+// UnmarshalJSON is the inverse of MarshalJSON.
 func (r *Resolved) UnmarshalJSON(b []byte) error {
 	var w resolvedJSON
 	if err := json.Unmarshal(b, &w); err != nil {

@@ -78,8 +78,10 @@ func (d Duration) String() string {
 	return b.String()
 }
 
+// MarshalJSON writes what String gives.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
 
+// UnmarshalJSON takes what ParseDuration takes.
 func (d *Duration) UnmarshalJSON(b []byte) error {
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {
@@ -95,8 +97,10 @@ type Time struct{ time.Time }
 
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
+// MarshalJSON writes what String gives.
 func (t Time) MarshalJSON() ([]byte, error) { return json.Marshal(t.String()) }
 
+// UnmarshalJSON takes any time of RFC 3339.
 func (t *Time) UnmarshalJSON(b []byte) error {
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {
@@ -110,4 +114,5 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// String is the time in the layout of the API, 2026-11-23T04:47:12.118Z.
 func (t Time) String() string { return t.UTC().Format(timeLayout) }

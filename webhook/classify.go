@@ -5,6 +5,7 @@ import "time"
 // Class is what an attempt means for its record and its subscription.
 type Class byte
 
+// The classes.
 const (
 	S Class = 'S' // success
 	E Class = 'E' // endpoint fault: not charged to the record, feeds the breaker
@@ -26,11 +27,14 @@ func (c Class) Charged() bool { return c == R || c == C }
 // Its text is the reason code.
 type Fault string
 
+// The faults, by whose they are.
 const (
+	// NoFault says that there is a status.
 	NoFault Fault = ""
 
-	// Between us and the endpoint.
-	Protocol       Fault = "protocol" // malformed response, HTTP/2 protocol error, too many headers
+	// Protocol and the following lie between us and the endpoint. It is a malformed response, an HTTP/2 protocol error, or
+	// too many headers.
+	Protocol       Fault = "protocol"
 	TimeoutConnect Fault = "timeout_connect"
 	TimeoutTLS     Fault = "timeout_tls"
 	TimeoutHeaders Fault = "timeout_headers"
@@ -42,15 +46,15 @@ const (
 	Certificate    Fault = "certificate" // expired, wrong host, unknown issuer
 	BlockedAddress Fault = "blocked_address"
 
-	// The record does not fit.
+	// Transform and the following are the record's: it does not fit.
 	Transform    Fault = "transform"
 	Encode       Fault = "encode" // the format cannot carry the value, a header is not representable
 	Decode       Fault = "decode"
 	Oversize     Fault = "oversize"
 	CrashSuspect Fault = "crash_suspect" // the third panic on one record
 
-	// Ours.
-	Shutdown         Fault = "shutdown" // also a rebalance that cancelled the flight
+	// Shutdown and the following are ours. It is also a rebalance that cancelled the flight.
+	Shutdown         Fault = "shutdown"
 	ProxyDown        Fault = "proxy"
 	ResolverDown     Fault = "resolver" // for all names, not for this one
 	Exhausted        Fault = "resources"

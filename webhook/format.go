@@ -39,7 +39,7 @@ func encode(d Delivery) (body, error) {
 }
 
 func newBody(contentType string, value []byte, null bool) (body, error) {
-	b := body{bytes: value, contentType: contentType, header: http.Header{}}
+	b := body{bytes: value, contentType: contentType, header: make(http.Header, 32)}
 	if null {
 		b.bytes, b.contentType = []byte("null"), defaultContentType
 		b.header["kafka-tombstone"] = []string{"true"}
@@ -113,9 +113,12 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z
 // quote and the percent sign.
 func percent(s string) string {
 	const hex = "0123456789ABCDEF"
+	if strings.IndexFunc(s, encoded) < 0 {
+		return s
+	}
 	var out strings.Builder
 	for i := range len(s) {
-		if c := s[i]; c < 0x21 || c > 0x7e || c == '"' || c == '%' {
+		if c := s[i]; encoded(rune(c)) {
 			out.WriteByte('%')
 			out.WriteByte(hex[c>>4])
 			out.WriteByte(hex[c&15])
@@ -125,6 +128,8 @@ func percent(s string) string {
 	}
 	return out.String()
 }
+
+func encoded(c rune) bool { return c < 0x21 || c > 0x7e || c == '"' || c == '%' }
 
 // printable reports whether s survives as a header value: printable ASCII that no parser trims.
 func printable(s string) bool {

@@ -115,7 +115,7 @@ func (s *Sender) Send(ctx context.Context, d Delivery) (out Outcome) {
 	}
 	x := newExchange(ctx, d.Subscription.Endpoint.Timeout.Std())
 	defer x.end()
-	resp, err := s.do(x, r, d.Now)
+	resp, err := s.do(x, r, d.Now) //nolint:bodyclose // outcome reads and closes it
 	out = s.outcome(x, facts, resp, err, d.Now.Add(time.Since(began)))
 	out.Resends = x.resends
 	s.resends.Add(float64(x.resends))
@@ -176,6 +176,9 @@ func (s *Sender) outcome(x *exchange, f Facts, resp *http.Response, err error, n
 // body closes the connection.
 func readSome(b io.ReadCloser) []byte {
 	defer b.Close()
+	if b == http.NoBody {
+		return nil
+	}
 	head := make([]byte, keepResponse)
 	n, err := io.ReadFull(b, head)
 	if err == nil {

@@ -185,10 +185,11 @@ type readCloser struct{ *bytes.Reader }
 func (readCloser) Close() error { return nil }
 
 func TestIDAndAttemptAreStableWhereTheyMust(t *testing.T) {
-	_, first, _ := wire(t, delivery(t, "https://a.example", subscriptions.FormatRaw, record(nil, []byte("1"))))
+	var first, second map[string][]string // in lower case, as on the wire
+	_, first, _ = wire(t, delivery(t, "https://a.example", subscriptions.FormatRaw, record(nil, []byte("1"))))
 	d := delivery(t, "https://b.example", subscriptions.FormatStandard, record(nil, []byte("1")))
 	d.Subscription.ID, d.Attempt, d.Now = "sub_other", 7, now.Add(time.Hour)
-	_, second, _ := wire(t, d)
+	_, second, _ = wire(t, d)
 	if a, b := first["webhook-id"], second["webhook-id"]; !slices.Equal(a, b) {
 		t.Errorf("the id of one record is %v and %v", a, b)
 	}
