@@ -463,7 +463,7 @@ func TestAParkedRecordThatRetentionTakesIsCounted(t *testing.T) {
 		h.produce("t", "a0")
 		h.produce("t", "a1")
 		for range 40 { // more than the log keeps in memory
-			h.produce("t", "b"+strings.Repeat("x", 2<<20))
+			h.produce("t", "b"+strings.Repeat("x", 64<<10))
 		}
 		synctest.Wait()
 		if len(hook.delivered()) != 40 {

@@ -362,7 +362,7 @@ type replica struct {
 
 func (h *house) replica(hook *endpoint) *replica {
 	h.t.Helper()
-	log, err := partition.New(partition.Default(), h.source, nil, nil)
+	log, err := partition.New(partition.Config{RingBytes: 64 << 10, RingRecords: 256, CacheBytes: 1 << 20}, h.source, nil, nil)
 	if err != nil {
 		h.t.Fatal(err)
 	}
