@@ -236,10 +236,16 @@ func (i *Instance) autoCommit(ctx context.Context, s *session) {
 	}
 	err := i.send(ctx, s, i.pending)
 	i.count("auto", err)
+	i.mu.Lock()
+	news := sluice.KindOf(err) != i.told
+	i.told = sluice.KindOf(err)
+	i.mu.Unlock()
 	if err == nil {
 		return
 	}
-	i.log.Warn("auto-commit failed", slog.Any("error", err))
+	if news {
+		i.log.Warn("auto-commit failed", slog.Any("error", err))
+	}
 	select {
 	case i.dirty <- struct{}{}:
 	default:

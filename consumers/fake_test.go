@@ -28,6 +28,43 @@ type cluster struct {
 	counts map[string]int32
 	groups map[string]*group
 	down   error // of every call but those of members
+	hung   map[sluice.Partition]chan struct{}
+}
+
+// hang lets every call for one partition wait, as a broker does that was stopped.
+func (k *cluster) hang(topic string, n int32) (release func()) {
+	hung := make(chan struct{})
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.hung = map[sluice.Partition]chan struct{}{{Topic: topic, Number: n}: hung}
+	return func() { close(hung) }
+}
+
+func (k *cluster) wait(ctx context.Context, p sluice.Partition) {
+	k.mu.Lock()
+	hung := k.hung[sluice.Partition{Topic: p.Topic, Number: p.Number}]
+	k.mu.Unlock()
+	if hung != nil {
+		select {
+		case <-hung:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (k *cluster) Range(ctx context.Context, p sluice.Partition) (sluice.Range, error) {
+	k.wait(ctx, p)
+	return k.Memory.Range(ctx, p)
+}
+
+func (k *cluster) Fetch(ctx context.Context, p sluice.Partition, from int64, maxBytes int) (sluice.Chunk, error) {
+	k.wait(ctx, p)
+	return k.Memory.Fetch(ctx, p, from, maxBytes)
+}
+
+func (k *cluster) Follow(ctx context.Context, p sluice.Partition, from int64, add func(sluice.Chunk)) error {
+	k.wait(ctx, p)
+	return k.Memory.Follow(ctx, p, from, add)
 }
 
 type group struct {

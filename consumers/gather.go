@@ -22,7 +22,8 @@ type gathering struct {
 	s       *session
 	cursors []*cursor // beginning with the partition whose turn it is
 	found   chan *cursor
-	asking  int // looks under way that wait for nothing
+	asking  int  // looks under way that wait for nothing
+	closing bool // no more looks
 
 	records     []*sluice.Record
 	bytes       int
@@ -70,8 +71,11 @@ func (h *held) gather(ctx context.Context, s *session, bell <-chan struct{}) (*A
 		}
 		select {
 		case c := <-g.found:
-			g.arrived(c)
-			if len(c.records) > 0 && !begun {
+			if g.arrived(c); len(c.records) == 0 {
+				if err := g.again(ctx, c); err != nil { // now: another may be asked for ever
+					return nil, err
+				}
+			} else if !begun {
 				begun = true
 				grace.Reset(gatherGrace)
 			}
@@ -89,7 +93,7 @@ func (h *held) gather(ctx context.Context, s *session, bell <-chan struct{}) (*A
 		if g.asking > 0 && !hurry {
 			continue // all that can answer at once are heard before any is gathered, so each gets its turn
 		}
-		if err := g.merge(func(c *cursor, bell <-chan struct{}, wait time.Duration) { g.look(ctx, c, bell, wait) }); err != nil {
+		if err := g.merge(ctx); err != nil {
 			return nil, err
 		}
 		if g.full || (g.enough() && (hurry || g.asking == 0)) {
@@ -127,6 +131,9 @@ func (g *gathering) open() error {
 
 // look asks the log for what lies behind the cursor: at once, or when bell rings, or after a while.
 func (g *gathering) look(ctx context.Context, c *cursor, bell <-chan struct{}, wait time.Duration) {
+	if g.closing {
+		return
+	}
 	if c.asked = bell == nil && wait == 0; c.asked {
 		g.asking++
 	}
@@ -161,38 +168,46 @@ func (g *gathering) arrived(c *cursor) {
 	}
 }
 
-// merge adds what was found, in turn, and has again looked where there may be more.
-func (g *gathering) merge(again func(c *cursor, bell <-chan struct{}, wait time.Duration)) error {
+// again looks behind what a look found: at once if it found something, else when there is news.
+func (g *gathering) again(ctx context.Context, c *cursor) error {
+	c.fresh = false
+	if c.err != nil {
+		wait, err := g.failed(c)
+		if err == nil {
+			g.look(ctx, c, nil, wait)
+		}
+		return err
+	}
+	g.h.reached = true
+	if c.from = max(c.from, c.next); c.from > c.looked { // over what no reader may see
+		g.look(ctx, c, nil, 0)
+	} else {
+		g.look(ctx, c, c.bell, 0)
+	}
+	return nil
+}
+
+// merge adds what was found, in turn.
+func (g *gathering) merge(ctx context.Context) error {
 	order := g.cursors
 	if g.owed && len(order) > 0 && order[0].fresh && len(g.records) == 0 {
 		g.owed = false
-		g.add(order[0], 1) // the record that did not fit; then the others, so that one partition cannot keep them out
+		// The record that did not fit; then the others, so that one partition cannot keep them out.
+		if g.add(order[0], 1); g.full {
+			return nil
+		}
 		order = slices.Concat(order[1:], order[:1])
 	}
 	for _, c := range order {
-		if !c.fresh || g.full {
+		if !c.fresh {
 			continue
 		}
-		c.fresh = false
-		if c.err != nil {
-			wait, err := g.failed(c)
-			if err != nil {
-				return err
-			}
-			again(c, nil, wait)
-			continue
-		}
-		g.h.reached = true
-		g.add(c, len(c.records))
-		if g.full {
+		if g.add(c, len(c.records)); g.full {
 			return nil
 		}
-		c.from = max(c.from, c.next) // over what no reader may see
-		if c.from > c.looked {
-			again(c, nil, 0)
-			continue
+		if err := g.again(ctx, c); err != nil {
+			return err
 		}
-		again(c, c.bell, 0)
 	}
 	return nil
 }
@@ -261,7 +276,8 @@ func (g *gathering) enough() bool {
 
 // close ends the gathering with what it has.
 func (g *gathering) close(ctx context.Context) (*Answer, error) {
-	if err := g.merge(func(*cursor, <-chan struct{}, time.Duration) {}); err != nil {
+	g.closing = true
+	if err := g.merge(ctx); err != nil {
 		return nil, err
 	}
 	if len(g.records) > 0 || g.undecodable != nil {

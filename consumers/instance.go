@@ -48,6 +48,7 @@ type Instance struct {
 	refused error                       // why the group cannot be joined
 	writing chan struct{}               // closed when the answer on its way is settled or lost; nil when there is none
 	bell    chan struct{}               // closed and replaced when one of the above changes
+	told    sluice.Kind                 // of the last auto-commit's failure, which is logged when it changes
 	dirty   chan struct{}               // holds a token when auto-commit has something to do
 	turn    sluice.Partition            // where the next read begins, so that no partition waits for ever
 	owed    bool                        // that partition has a record that did not fit: it comes first

@@ -51,6 +51,7 @@ const (
 	locatePause   = 250 * time.Millisecond // before a position that could not be found is looked for again; doubles
 	locateMost    = 5 * time.Second
 	locateAtOnce  = 8
+	ringEvery     = 50 * time.Millisecond // a held read begins anew with each ring; a topic may have a thousand partitions
 )
 
 // locate finds the position of every claim of a session, and again when one turns out to lie outside the log. latest is
@@ -104,22 +105,35 @@ func (i *Instance) look(ctx context.Context, s *session, cs []*claim) {
 
 	if len(parts) > 0 {
 		commits, err := i.room.needs.Offsets.Group(ctx, i.name.group, parts)
-		toReset = append(toReset, i.placeCommitted(s, toAsk, commits, err)...)
+		toReset = append(toReset, i.placeCommitted(toAsk, commits, err)...)
+		i.tell(s, 0)
 	}
 	var each errgroup.Group // one partition without a leader must not hold up the others
 	each.SetLimit(locateAtOnce)
 	for _, c := range toReset {
 		each.Go(func() error {
-			i.reset(ctx, s, c)
+			i.reset(ctx, c)
+			i.tell(s, ringEvery)
 			return nil
 		})
 	}
 	_ = each.Wait()
+	i.tell(s, 0)
+}
+
+// tell rings for positions that were found, unless it did a moment ago.
+func (i *Instance) tell(s *session, every time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.session == s && time.Since(s.rung) >= every {
+		s.rung = time.Now()
+		i.ring()
+	}
 }
 
 // placeCommitted sets the positions that the group has committed, else those that the instance itself remembers, and
 // returns the claims for which there is neither.
-func (i *Instance) placeCommitted(s *session, cs []*claim, commits []sluice.Commit, err error) (none []*claim) {
+func (i *Instance) placeCommitted(cs []*claim, commits []sluice.Commit, err error) (none []*claim) {
 	type part struct {
 		topic  string
 		number int32
@@ -144,9 +158,6 @@ func (i *Instance) placeCommitted(s *session, cs []*claim, commits []sluice.Comm
 			none = append(none, c)
 		}
 	}
-	if i.session == s {
-		i.ring()
-	}
 	return none
 }
 
@@ -155,7 +166,7 @@ func (c *claim) place(next int64) {
 }
 
 // reset applies auto.offset.reset to one claim.
-func (i *Instance) reset(ctx context.Context, s *session, c *claim) {
+func (i *Instance) reset(ctx context.Context, c *claim) {
 	policy := i.settings.Reset
 	var r sluice.Range
 	var err error
@@ -166,11 +177,6 @@ func (i *Instance) reset(ctx context.Context, s *session, c *claim) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	defer func() {
-		if i.session == s {
-			i.ring()
-		}
-	}()
 	if err != nil {
 		c.err = err
 		return

@@ -283,6 +283,41 @@ func TestAPartitionThatFailsDisturbsNoOther(t *testing.T) {
 	})
 }
 
+func TestAPartitionThatHangsDisturbsNoOther(t *testing.T) {
+	for _, when := range []string{"from the start", "when it is read", "later"} {
+		t.Run(when, func(t *testing.T) {
+			inRoom(t, func(t *testing.T, r *room) {
+				r.k.topic("orders", 3)
+				release := func() {}
+				if when == "from the start" {
+					release = r.k.hang("orders", 1)
+				}
+				i := r.subscribed("g", map[string]any{"auto.offset.reset": "earliest", "consumer.request.timeout.ms": "20000"}, "orders")
+				synctest.Wait()
+				if when == "when it is read" {
+					release = r.k.hang("orders", 1)
+				}
+				r.k.produce("orders", 0, "there")
+				r.want(r.read(i, Want{}), "there")
+				if when == "later" {
+					release = r.k.hang("orders", 1)
+				}
+				for n := range 3 {
+					v := fmt.Sprint("v", n)
+					time.AfterFunc(3*time.Second, func() { r.k.produce("orders", int32(n%2*2), v) })
+					if d := took(func() { r.want(r.read(i, Want{}), v) }); d > 3*time.Second+2*gatherGrace {
+						t.Fatalf("the read took %v", d)
+					}
+				}
+				r.want(r.read(i, Want{Timeout: time.Second}))
+				release()
+				r.k.produce("orders", 1, "released")
+				r.want(r.read(i, Want{}), "released")
+			})
+		})
+	}
+}
+
 func TestReadingWithoutASubscriptionIsIllegal(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		_, err := r.create("g", nil).Read(t.Context(), Want{})

@@ -33,6 +33,7 @@ type session struct {
 	sluice.Session
 	claims []*claim
 	lost   chan struct{} // holds a token when a position must be found anew
+	rung   time.Time     // when the last position was told
 }
 
 // join makes the wish the instance's and goes for it in the background, once a membership before it has left. The slot
