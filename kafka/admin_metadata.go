@@ -119,13 +119,13 @@ func (m *metadata) address(broker int32) string {
 // look returns once fresh, which runs under the lock, is satisfied or one look-up has been waited for.
 func (m *metadata) look(ctx context.Context, name string, fresh func() bool) error {
 	m.mu.Lock()
-	if fresh() {
-		m.mu.Unlock()
-		return nil
-	}
 	if m.stopping {
 		m.mu.Unlock()
 		return sarama.ErrClosedClient
+	}
+	if fresh() {
+		m.mu.Unlock()
+		return nil
 	}
 	f, ok := m.flights[name]
 	if !ok {

@@ -3,11 +3,15 @@ package kafka
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/sandbox/backend"
@@ -118,6 +122,46 @@ func setLimit(t testing.TB, k *backend.Broker, topic, limit string) {
 		configs, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"max.message.bytes"}})
 		return err == nil && len(configs) == 1 && configs[0].Value == limit
 	})
+}
+
+// What a batch is thought to take is what it takes on the wire, to the byte, whatever is in its records.
+func TestBatchBytesAreThoseOfTheWire(t *testing.T) {
+	k := faulty(t, 1)
+	p, _, _ := wiredProducer(t, k)
+	topic := k.Topic(t, "bytes", 1)
+	var wire atomic.Int64
+	k.Fake().ControlKey(int16(kmsg.Produce), func(q kmsg.Request) (kmsg.Response, error, bool) {
+		k.Fake().KeepControl()
+		wire.Add(int64(len(q.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records)))
+		return nil, nil, false
+	})
+	random := func(most int) []byte {
+		n := rand.N(most)
+		if n == 0 {
+			return nil
+		}
+		return make([]byte, n-1)
+	}
+	for range 30 {
+		var recs []sluice.NewRecord
+		for range 1 + rand.N(200) {
+			rec := sluice.NewRecord{Key: random(200), Value: random(9000), Timestamp: time.UnixMilli(rand.N(time.Now().UnixMilli()))}
+			for range rand.N(4) {
+				rec.Headers = append(rec.Headers, sluice.Header{Name: string(random(90)), Value: random(300)})
+			}
+			recs = append(recs, rec)
+		}
+		mustProduce(t, p, topic, recs...)
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(p.metrics.batchBytes)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := int64(families[0].Metric[0].GetHistogram().GetSampleSum()); got != wire.Load() || got == 0 {
+		t.Errorf("%d bytes counted, %d on the wire", got, wire.Load())
+	}
 }
 
 // With AutoCreate an unknown topic is made with the broker's defaults, once for all who ask; an illegal name is not.

@@ -1,9 +1,12 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -121,6 +124,80 @@ func TestCodesOfTheBroker(t *testing.T) {
 	}
 }
 
+// Without enough replicas a record waits until its caller's time is over, and is reported as what it surely is: not
+// written. When the replicas went missing after the append, it may be.
+func TestNotEnoughReplicas(t *testing.T) {
+	k := faulty(t, 1)
+	p, clients, _ := wiredProducer(t, k)
+	for _, c := range []struct {
+		err  *kerr.Error
+		want sluice.Kind
+		text string
+	}{
+		{kerr.NotEnoughReplicas, sluice.Retriable, "in-sync replicas"},
+		{kerr.NotEnoughReplicasAfterAppend, sluice.OutcomeUnknown, "outcome unknown"},
+	} {
+		topic := k.Topic(t, "replicas", 1)
+		fault := k.Fake().Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: c.err, Count: -1})
+		ctx, cancel := context.WithTimeout(context.Background(), 400*time.Millisecond)
+		receipts, err := p.Produce(ctx, topic, []sluice.NewRecord{{Value: []byte("v")}})
+		cancel()
+		if err != nil || sluice.KindOf(receipts[0].Err) != c.want || !strings.Contains(receipts[0].Err.(*sluice.Error).Msg, c.text) {
+			t.Errorf("%v %+v", err, receipts)
+		}
+		if fault.Hits() < 2 {
+			t.Errorf("tried %d times", fault.Hits())
+		}
+		fault.Remove()
+		mustProduce(t, p, topic, sluice.NewRecord{Value: []byte("after")})
+		if got := values(t, clients, topic, 1); got["v"] > 1 || c.want == sluice.Retriable && got["v"] != 0 || got["after"] != 1 {
+			t.Errorf("log: %v", got)
+		}
+	}
+}
+
+// A broker that hangs gathers no more than its share of memory: then callers for it are turned away at once, with all
+// their records, and others are not.
+func TestFullBrokerTurnsCallersAway(t *testing.T) {
+	k := faulty(t, 2)
+	p, _, w := wiredProducer(t, k)
+	topic := k.Topic(t, "full", 2, "max.message.bytes=25165824")
+	for i := range int32(2) {
+		if err := k.Fake().MoveTopicPartition(topic, i, i); err != nil {
+			t.Fatal(err)
+		}
+		mustProduce(t, p, topic, sluice.NewRecord{Partition: i, Value: []byte("before")})
+	}
+	w.hang(k.Brokers[1])
+	ctx, cancel := context.WithCancel(context.Background())
+	value := make([]byte, 16<<20)
+	var wait sync.WaitGroup
+	for range 4 {
+		wait.Go(func() {
+			receipts, err := p.Produce(ctx, topic, []sluice.NewRecord{{Partition: 1, Value: value}})
+			if err != nil || receipts[0].Err == nil {
+				t.Errorf("%v %+v", err, receipts)
+			}
+		})
+	}
+	eventually(t, "full", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.senders[1].bytes > senderBytes })
+	_, err := p.Produce(testContext(t), topic, []sluice.NewRecord{{Partition: 0, Value: []byte("v")}, {Partition: 1, Value: []byte("v")}})
+	var e *sluice.Error
+	if !errors.As(err, &e) || e.Kind != sluice.Overloaded || e.RetryAfter == 0 {
+		t.Errorf("%v", err)
+	}
+	if r := mustProduce(t, p, topic, sluice.NewRecord{Partition: sluice.AnyPartition, Value: []byte("v")}); r[0] != (sluice.Receipt{Partition: 0, Offset: 1}) {
+		t.Errorf("beside it: %+v", r)
+	}
+	cancel()
+	wait.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := p.senders[1].bytes; n != 0 {
+		t.Errorf("%d bytes still count", n)
+	}
+}
+
 // A batch that the broker refuses without naming a record is halved until the bad one stands alone.
 func TestBisect(t *testing.T) {
 	k := faulty(t, 1)
@@ -130,7 +207,7 @@ func TestBisect(t *testing.T) {
 		k.Fake().KeepControl()
 		req := q.(*kmsg.ProduceRequest)
 		for _, part := range req.Topics[0].Partitions {
-			if !contains(part.Records, "poison") {
+			if !bytes.Contains(part.Records, []byte("poison")) {
 				return nil, nil, false
 			}
 		}
@@ -168,15 +245,6 @@ func TestBisect(t *testing.T) {
 	if got := readAll(t, clients, topic, 0); len(got) != 96 {
 		t.Errorf("%d records in the log", len(got))
 	}
-}
-
-func contains(haystack []byte, needle string) bool {
-	for i := range len(haystack) - len(needle) + 1 {
-		if string(haystack[i:i+len(needle)]) == needle {
-			return true
-		}
-	}
-	return false
 }
 
 // Leaders move every 50 ms and answers get lost, while many write: nothing is lost, nothing doubled, and each caller's
