@@ -69,6 +69,7 @@ func TestUnparsableRequestsAreNotRepeated(t *testing.T) {
 	secret := "Authorization: Basic canary\r\n"
 	for name, c := range map[string]struct{ request, status string }{
 		"headers above 16 KiB": {"GET /topics HTTP/1.1\r\nHost: a\r\n" + secret + "X: " + strings.Repeat("x", 17<<10) + "\r\n\r\n", "431"},
+		"101 headers":          {"GET /topics HTTP/1.1\r\nHost: a\r\n" + secret + strings.Repeat("X: y\r\n", 99) + "\r\n", "431"},
 		"no HTTP":              {"canary\r\n\r\n", "400"},
 		"broken header":        {"GET /topics HTTP/1.1\r\nHost: a\r\n" + secret + "canary\r\n\r\n", "400"},
 		"broken target":        {"GET http://%zz/canary HTTP/1.1\r\nHost: a\r\n" + secret + "\r\n", "400"},
@@ -136,4 +137,48 @@ func TestDrainingAsksForANewConnection(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	w.call("GET", "/__live", "").want(t, 200, "OK")
+}
+
+func TestAnotherSitesPagesCannotWrite(t *testing.T) {
+	w := start(t)
+	forbidden := `{"error_code":403,"message":"HTTP 403 Forbidden"}`
+	w.call("POST", "/topics/orders", `{"records":[{}]}`, "Sec-Fetch-Site", "cross-site").want(t, 403, forbidden)
+	w.call("DELETE", "/topics/orders", "", "Sec-Fetch-Site", "cross-site").want(t, 403, forbidden)
+	if a := w.call("POST", "/topics/orders", `{"records":[{}]}`, "Sec-Fetch-Site", "same-origin"); a.status != 200 {
+		t.Errorf("same-origin: %d", a.status)
+	}
+	if a := w.call("GET", "/topics", "", "Sec-Fetch-Site", "cross-site"); a.status != 200 {
+		t.Errorf("reading: %d", a.status)
+	}
+	got := w.raw("GET /topics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + strings.Repeat("X: y\r\n", 98) + "\r\n")
+	if !strings.HasPrefix(got, "HTTP/1.1 200 ") {
+		t.Errorf("100 headers: %q", got)
+	}
+}
+
+// Faults F15 and F16: who does not send what was announced loses the connection at the deadline.
+func TestSlowRequestsEndAtTheDeadline(t *testing.T) {
+	w := startTuned(t, func(s *Server) { s.app.Server().ReadTimeout = 300 * time.Millisecond })
+	for name, c := range map[string]struct{ request, first string }{
+		"slow headers":            {"POST /topics/orders HTTP/1.1\r\nHost: a\r\n", "HTTP/1.1 408 "},
+		"slow body":               {"POST /topics/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n" + strings.Repeat(" ", 9000), "HTTP/1.1 408 "},
+		"slow start of a body":    {"POST /topics/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n", "HTTP/1.1 408 "},
+		"Expect and then nothing": {"POST /topics/orders HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 20\r\n\r\n", "HTTP/1.1 100 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			got := w.raw(c.request)
+			if !strings.HasPrefix(got, c.first) || !strings.Contains(got, "HTTP/1.1 408 ") || !strings.Contains(got, `{"error_code":408,"message":"HTTP 408 Request Timeout"}`) {
+				t.Errorf("%q", got)
+			}
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("after %s", took)
+			}
+		})
+	}
+	eventually(t, "the budget is given back", func() bool {
+		w.srv.budget.mu.Lock()
+		defer w.srv.budget.mu.Unlock()
+		return w.srv.budget.used == 0
+	})
 }

@@ -102,8 +102,9 @@ func (c *clientConn) Write(p []byte) (n int, err error) {
 // without an error. It must be the last thing a handler does with the connection, after its last read of the request.
 //
 // fasthttp flushes an answer at once when its handler has set a write deadline, and touches the connection again only
-// afterwards: the next read deadline, read or close is the moment.
+// afterwards: the end of that deadline, the next read, its deadline or the close is the moment.
 func (c *clientConn) whenSettled(fn func(ok bool)) {
+	c.settled() // a pipelined answer before this one
 	c.settleMu.Lock()
 	c.settle = fn
 	c.settleMu.Unlock()
@@ -127,6 +128,14 @@ func (c *clientConn) Read(p []byte) (int, error) {
 func (c *clientConn) SetReadDeadline(t time.Time) error {
 	c.settled()
 	return c.Conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline is fasthttp's; Write sets its own. A zero one says that the answer is out.
+func (c *clientConn) SetWriteDeadline(t time.Time) error {
+	if t.IsZero() {
+		c.settled()
+	}
+	return c.Conn.SetWriteDeadline(t)
 }
 
 // Gone peeks, without waiting, whether the client has closed its side. A client that only half-closed counts as gone.

@@ -115,9 +115,22 @@ func (k *fakeKafka) Produce(_ context.Context, topic string, recs []sluice.NewRe
 	return receipts, nil
 }
 
-type fakeStore struct{ down error }
+type fakeStore struct {
+	mu   sync.Mutex
+	down error
+}
 
-func (s *fakeStore) Ping(context.Context) error { return s.down }
+func (s *fakeStore) fail(err error) {
+	s.mu.Lock()
+	s.down = err
+	s.mu.Unlock()
+}
+
+func (s *fakeStore) Ping(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down
+}
 
 // world is a running server with fakes behind it.
 type world struct {
@@ -150,6 +163,12 @@ func (l *lockedBuffer) String() string {
 
 func start(t *testing.T, change ...func(*Config, *Needs)) *world {
 	t.Helper()
+	return startTuned(t, func(*Server) {}, change...)
+}
+
+// startTuned is start with a look at the server before it serves.
+func startTuned(t *testing.T, tune func(*Server), change ...func(*Config, *Needs)) *world {
+	t.Helper()
 	w := &world{t: t, kafka: newFakeKafka(), store: &fakeStore{}, logs: &lockedBuffer{}, reg: prometheus.NewRegistry()}
 	c := Default()
 	c.Listen = "127.0.0.1:0"
@@ -161,6 +180,7 @@ func start(t *testing.T, change ...func(*Config, *Needs)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tune(srv)
 	addr, err := srv.Listen()
 	if err != nil {
 		t.Fatal(err)
