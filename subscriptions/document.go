@@ -54,7 +54,8 @@ func decode(id string, raw []byte) (*Subscription, error) {
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, fmt.Errorf("document of %q has a field of the wrong type", id)
 	}
-	if d.ID != id || d.Revision < 1 || len(d.Source.Topics) == 0 || d.Endpoint.URL == "" {
+	if d.ID != id || d.Revision < 1 || len(d.Source.Topics) == 0 || d.Endpoint.URL == "" || d.Endpoint.Timeout <= 0 ||
+		d.Delivery.MaxInFlight < 1 || len(d.Retry.Schedule) == 0 {
 		return nil, fmt.Errorf("document of %q is incomplete", id)
 	}
 	for _, stored := range d.Signing.Secrets {

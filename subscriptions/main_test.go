@@ -17,8 +17,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// kafka is a cluster of numbers: what a topic's partitions hold and what was committed.
-type kafka struct {
+// numbers stands in for Kafka: what a topic's partitions hold and what was committed.
+type numbers struct {
 	topics map[string][]sluice.Range
 
 	mu        sync.Mutex
@@ -26,7 +26,7 @@ type kafka struct {
 	refuse    error
 }
 
-func (k *kafka) Topic(_ context.Context, name string) (sluice.Topic, error) {
+func (k *numbers) Topic(_ context.Context, name string) (sluice.Topic, error) {
 	spans, there := k.topics[name]
 	if !there {
 		return sluice.Topic{}, &sluice.Error{Kind: sluice.UnknownTopic, Msg: "Topic not found."}
@@ -38,7 +38,7 @@ func (k *kafka) Topic(_ context.Context, name string) (sluice.Topic, error) {
 	return t, nil
 }
 
-func (k *kafka) Range(_ context.Context, p sluice.Partition) (sluice.Range, error) {
+func (k *numbers) Range(_ context.Context, p sluice.Partition) (sluice.Range, error) {
 	if p.Isolation != sluice.ReadCommitted {
 		return sluice.Range{}, errors.New("asked with the wrong isolation")
 	}
@@ -46,14 +46,14 @@ func (k *kafka) Range(_ context.Context, p sluice.Partition) (sluice.Range, erro
 }
 
 // OffsetAt has one record a second since 1970, and like Kafka nothing for the future.
-func (k *kafka) OffsetAt(_ context.Context, p sluice.Partition, at time.Time) (int64, error) {
+func (k *numbers) OffsetAt(_ context.Context, p sluice.Partition, at time.Time) (int64, error) {
 	if at.After(time.Now()) {
 		return -1, nil
 	}
 	return min(k.topics[p.Topic][p.Number].Start+at.Unix(), k.topics[p.Topic][p.Number].End), nil
 }
 
-func (k *kafka) Commit(_ context.Context, c sluice.GroupCommit) []error {
+func (k *numbers) Commit(_ context.Context, c sluice.GroupCommit) []error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.committed = append(k.committed, c)
@@ -75,7 +75,7 @@ func (g gate) Check(_ context.Context, url string) error {
 }
 
 type house struct {
-	kafka    *kafka
+	kafka    *numbers
 	server   *backend.Server
 	store    *Store
 	book     *Book
@@ -84,7 +84,7 @@ type house struct {
 
 func open(t *testing.T) *house {
 	t.Helper()
-	h := &house{kafka: &kafka{topics: map[string][]sluice.Range{"orders": {{Start: 5, End: 10}, {Start: 0, End: 7}, {}}, "users": {{Start: 1, End: 2}}}}}
+	h := &house{kafka: &numbers{topics: map[string][]sluice.Range{"orders": {{Start: 5, End: 10}, {Start: 0, End: 7}, {}}, "users": {{Start: 1, End: 2}}}}}
 	h.server = backend.RedisServer(t)
 	h.store = storeAt(t, h.server.URL)
 	h.book = newBook(t, h.store)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"reflect"
 	"regexp"
 	"slices"
@@ -274,5 +275,35 @@ func TestRedisDown(t *testing.T) {
 	eventually(t, "the book hears of it", func() bool { return len(h.book.All()) == 2 })
 	if h.book.Find(s.ID) == nil {
 		t.Error("the restart of an empty Redis deleted a subscription")
+	}
+}
+
+// A Redis that accepts and never answers costs a caller about a second, not a hanging request.
+func TestRedisThatHangs(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	h := open(t)
+	hung, err := NewRegistry(Needs{Store: storeAt(t, "redis://"+l.Addr().String()+"/0"), Topics: h.kafka, Offsets: h.kafka, Commits: h.kafka, Guard: gate("")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, call := range map[string]func() error{
+		"create": func() error { _, err := hung.Create(t.Context(), "", []byte(minimal)); return err },
+		"get":    func() error { _, err := hung.Get(t.Context(), "sub_1"); return err },
+		"list":   func() error { _, _, err := hung.List(t.Context(), ListOptions{}); return err },
+		"delete": func() error { return hung.Delete(t.Context(), "sub_1") },
+		"remove": func() error { return hung.Remove(t.Context(), "sub_1") },
+		"ping":   func() error { return hung.Store.Ping(t.Context()) },
+	} {
+		began := time.Now()
+		if err := call(); sluice.KindOf(err) != sluice.StoreDown {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := time.Since(began); took > 1500*time.Millisecond {
+			t.Errorf("%s took %v", name, took)
+		}
 	}
 }
