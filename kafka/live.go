@@ -161,7 +161,7 @@ func (l *live) burst(ctx context.Context, m *sarama.ConsumerMessage) error {
 		l.look(ctx, m.Offset, 1)
 	}
 	raw, next, size := rawRecords{}, l.next, 0
-	for open := true; ; {
+	for open := true; open; {
 		if m.Offset >= next { // never below: a chunk begins where the last one ended
 			raw.list = append(raw.list, rawRecord{m.Offset, m.Timestamp, l.appended, m.Key, m.Value, m.Headers})
 			next = m.Offset + 1
@@ -170,9 +170,7 @@ func (l *live) burst(ctx context.Context, m *sarama.ConsumerMessage) error {
 		if len(raw.list) >= burstRecords || size >= burstBytes {
 			break
 		}
-		if m, open = l.more(); !open {
-			break
-		}
+		m, open = l.more()
 	}
 	if next == l.next {
 		return nil

@@ -145,6 +145,37 @@ func TestAHundredReadersCostOneReading(t *testing.T) {
 	}
 }
 
+// Readers that are behind, each a little elsewhere, share what they read.
+func TestLaggardsShareTheirReading(t *testing.T) {
+	k := backend.Kafka(t)
+	p := sluice.Partition{Topic: k.Topic(t, "laggards", 1)}
+	w := newWriter(t, k.Brokers)
+	ctx := deadline(t, time.Minute)
+	const n, size = 20_000, 1_000
+	w.write(ctx, p, 0, n, size)
+	l := kafkaLog(t, k.Brokers, partition.Default())
+	before := received(t, k.Brokers)
+	var readers sync.WaitGroup
+	for i := range 50 {
+		readers.Go(func() {
+			for from := int64(i * 83); from < n; {
+				_, next, err := l.Read(ctx, p, from, 100<<10)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				from = next
+			}
+		})
+	}
+	readers.Wait()
+	ratio := float64(received(t, k.Brokers)-before) / (n * size)
+	t.Logf("50 readers up to 4,000 offsets apart received %.2f times the records", ratio)
+	if ratio > 2 {
+		t.Errorf("ratio %.2f", ratio)
+	}
+}
+
 // follow returns when the partition is followed: the reader at the end is answered without a fetch.
 func follow(ctx context.Context, t *testing.T, l *partition.Log, p sluice.Partition) {
 	t.Helper()

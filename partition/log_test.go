@@ -2,6 +2,7 @@ package partition_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -209,7 +210,7 @@ func TestAReaderThatLeavesDoesNotTakeTheFetchWithIt(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var readers sync.WaitGroup
 		readers.Go(func() {
-			if _, _, err := l.Read(ctx, orders, 0, 100); err != context.Canceled {
+			if _, _, err := l.Read(ctx, orders, 0, 100); !errors.Is(err, context.Canceled) {
 				t.Errorf("the reader that left got %v", err)
 			}
 		})
@@ -251,14 +252,14 @@ func TestATopicThatIsDeletedAndMadeAgainIsReadFromItsStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, m := bench(t, partition.Default())
 		m.Produce(orders, values(0, 100)...)
-		bell := l.Changed(orders)
+		l.Changed(orders)
 		synctest.Wait()
 		m.Produce(orders, values(100, 110)...)
 		synctest.Wait()
 		if recs, _, err := l.Read(t.Context(), orders, 50, 1000); err != nil || len(recs) == 0 {
 			t.Fatal(recs, err)
 		}
-		bell = l.Changed(orders)
+		bell := l.Changed(orders)
 		m.Delete(orders)
 		rung(t, bell, true) // a waiter must hear of it
 		if _, _, err := l.Read(t.Context(), orders, 110, 1000); sluice.KindOf(err) != sluice.UnknownTopic {
@@ -345,9 +346,9 @@ func TestStopEndsEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, m := bench(t, partition.Default())
 		m.Produce(orders, values(0, 10)...)
-		bell := l.Changed(orders)
+		l.Changed(orders)
 		synctest.Wait()
-		bell = l.Changed(orders)
+		bell := l.Changed(orders)
 		release := m.Hold()
 		defer release()
 		var readers sync.WaitGroup

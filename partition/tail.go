@@ -133,8 +133,12 @@ func (t *tail) run() {
 		if t.ctx.Err() != nil {
 			return
 		}
-		if t.lost(err) {
+		was, news := t.lost(err)
+		if was {
 			pause = reopenFirst
+		}
+		if news {
+			t.log.log.Warn("partition cannot be followed", slog.String("partition", t.p.String()), slog.Any("error", err))
 		}
 		select {
 		case <-time.After(pause*3/4 + rand.N(pause/2)):
@@ -179,11 +183,7 @@ func (t *tail) add(in sluice.Chunk) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.live {
-		t.live = true
-		if t.trouble != "" {
-			t.trouble = ""
-			t.log.log.Info("partition is followed again", slog.String("partition", t.p.String()))
-		}
+		t.live, t.trouble = true, ""
 		t.wake()
 	}
 	t.end = max(t.end, in.End, in.Next)
@@ -201,24 +201,23 @@ func (t *tail) add(in sluice.Chunk) {
 	t.wake()
 }
 
-// lost notes that following ended, and reports whether it had begun. Readers are woken when the reason is a new one, so
-// that they meet it themselves.
-func (t *tail) lost(err error) (was bool) {
+// lost notes that following ended, and reports whether it had begun and whether the reason is a new one. Then readers
+// are woken, so that they meet it themselves.
+func (t *tail) lost(err error) (was, news bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	was, t.live = t.live, false
-	kind := sluice.KindOf(err)
 	if gone(err) {
 		t.release(t.ring.restart(0), false)
 		t.begun = false
 		t.log.store.forgetTopic(t.p.Topic)
 	}
-	if kind != t.trouble || was {
+	if kind := sluice.KindOf(err); kind != t.trouble || was {
 		t.trouble = kind
-		t.log.log.Warn("partition cannot be followed", slog.String("partition", t.p.String()), slog.Any("error", err))
 		t.wake()
+		return was, true
 	}
-	return was
+	return was, false
 }
 
 // release takes chunks that left the ring out of its account, and hands them to the cache.
