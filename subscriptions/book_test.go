@@ -103,6 +103,9 @@ func TestMassDeleteDoesNotWipe(t *testing.T) {
 	if err := h.book.resync(t.Context()); err != nil || len(h.book.All()) != 8 {
 		t.Errorf("flushed: %d left, %v", len(h.book.All()), err)
 	}
+	if page, _, err := h.registry.List(t.Context(), ListOptions{}); err != nil || len(page) != 8 {
+		t.Errorf("the list has %d of 8 that are being delivered, %v", len(page), err)
+	}
 	if err := h.registry.Delete(t.Context(), last); err != nil {
 		t.Errorf("delete what only memory has: %v", err)
 	}

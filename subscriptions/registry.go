@@ -144,7 +144,7 @@ func (o ListOptions) wants(s *Subscription) bool {
 }
 
 // List is one page in the order of ids, which is that of creation, and the cursor of the next, "" for none. Documents
-// that cannot be read are left out. While Redis is down it answers from memory.
+// that cannot be read are left out. While Redis is down it answers from memory, which also adds what Redis lost.
 func (r *Registry) List(ctx context.Context, o ListOptions) (page []*Subscription, next string, err error) {
 	if o.Limit <= 0 || o.Limit > 100 {
 		o.Limit = 100
@@ -158,7 +158,7 @@ func (r *Registry) List(ctx context.Context, o ListOptions) (page []*Subscriptio
 		}
 		return o.page(r.Book.All())
 	}
-	slices.Sort(ids)
+	ids = r.withLost(ids)
 	from, found := slices.BinarySearch(ids, o.After)
 	if found {
 		from++
@@ -170,7 +170,13 @@ func (r *Registry) List(ctx context.Context, o ListOptions) (page []*Subscriptio
 			return nil, "", storeError("list subscriptions", err)
 		}
 		for i, raw := range docs {
-			if s, err := decode(some[i], raw); err == nil && o.wants(s) {
+			s, err := decode(some[i], raw)
+			if raw == nil && r.Book != nil {
+				s = r.Book.Find(some[i])
+			} else if err != nil {
+				continue
+			}
+			if s != nil && o.wants(s) {
 				all = append(all, s)
 			}
 		}
@@ -179,6 +185,24 @@ func (r *Registry) List(ctx context.Context, o ListOptions) (page []*Subscriptio
 		}
 	}
 	return o.page(all)
+}
+
+// withLost sorts ids, with those that Redis lost and memory still delivers.
+func (r *Registry) withLost(ids []string) []string {
+	slices.Sort(ids)
+	if r.Book == nil {
+		return ids
+	}
+	var lost []string
+	for _, s := range r.Book.All() {
+		if _, there := slices.BinarySearch(ids, s.ID); !there && s.State != Deleting {
+			lost = append(lost, s.ID)
+		}
+	}
+	if lost == nil {
+		return ids
+	}
+	return slices.Sorted(slices.Values(append(ids, lost...)))
 }
 
 func (o ListOptions) page(all []*Subscription) (page []*Subscription, next string, err error) {
