@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -37,8 +38,7 @@ func Cluster(t testing.TB, nodes int) *RealCluster {
 	if err := os.Symlink(libs, filepath.Join(dir, "libs")); err != nil {
 		t.Fatal(err)
 	}
-	// The three client ports are shift+9092 and the next even ones; SASL and quorum ports shift along.
-	shift := FreePort(t)/2*2 - 14_000
+	shift := freeShift(t)
 	c := &RealCluster{script: script, dir: dir, env: append(os.Environ(), "KL="+dir, fmt.Sprint("SHIFT=", shift), "HEAP=256m", "TIER=1")}
 	c.Name = Name()
 	for i := range nodes {
@@ -46,12 +46,41 @@ func Cluster(t testing.TB, nodes int) *RealCluster {
 	}
 	t.Cleanup(func() {
 		c.run(t, "down")
+		for n := 1; t.Failed() && n <= nodes; n++ {
+			said, _ := os.ReadFile(filepath.Join(dir, fmt.Sprintf("node%d.log", n))) // of its last start
+			t.Logf("node %d said last: %s", n, said[max(0, len(said)-1500):])
+		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Logf("remove %s: %v", dir, err)
 		}
 	})
 	c.run(t, "up", strconv.Itoa(nodes))
 	return c
+}
+
+// freeShift moves the script's ports, nine of them for three nodes, to where nobody listens. All lie below the ephemeral
+// range: while a node is down, any client's connection may take a port of that range from it.
+func freeShift(t testing.TB) int {
+	t.Helper()
+	for range 200 {
+		shift := (rand.IntN(10_000) - 6_500) / 2 * 2
+		free := true
+		for _, first := range []int{9092, 19093, 29092} { // clients, controller quorum, SASL
+			for n := range 3 {
+				l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+2*n+shift))
+				if err != nil {
+					free = false
+					continue
+				}
+				_ = l.Close()
+			}
+		}
+		if free {
+			return shift
+		}
+	}
+	t.Fatal("no free ports for a cluster")
+	return 0
 }
 
 // Kill ends node n by SIGKILL and returns when its port answers nobody: the threads of a killed JVM die one by one.
