@@ -78,6 +78,9 @@ func askAt[Q, A any](ctx context.Context, b *brokers, addr string, ask func(*sar
 	defer cancel()
 	defer context.AfterFunc(b.ctx, cancel)()
 
+	if b.ctx.Err() != nil {
+		return answer, sarama.ErrClosedClient
+	}
 	slot := b.slot(addr)
 	var l *link
 	select {

@@ -72,50 +72,6 @@ const (
 	parked            // until a timer or a look-up lets it go
 )
 
-// verdict is what the answer of a broker means for a batch.
-type verdict byte
-
-const (
-	stored  verdict = iota // in the log
-	again                  // refused; the same may pass later
-	moved                  // refused; another broker leads, or the topic is gone
-	unsure                 // may be written; the same batch again will tell
-	lost                   // may be written; nothing will tell
-	gap                    // refused: the sequence does not follow
-	fenced                 // refused: the producer id is not valid any more
-	spoiled                // refused: at least one record of it is bad
-	denied                 // refused for good
-)
-
-// verdictOf gives every code of a produce answer its meaning. Kafka 4.1, measured: a resend among the last five batches of
-// a partition succeeds with its true offset; an older one gets 45, just as a real gap does.
-func verdictOf(code sarama.KError) verdict {
-	switch code {
-	case sarama.ErrNoError, sarama.ErrDuplicateSequenceNumber:
-		return stored
-	case sarama.ErrRequestTimedOut, sarama.ErrNetworkException, sarama.ErrNotEnoughReplicasAfterAppend, sarama.ErrKafkaStorageError:
-		return unsure
-	case sarama.ErrUnknown:
-		return lost
-	case sarama.ErrOutOfOrderSequenceNumber:
-		return gap
-	case sarama.ErrInvalidProducerEpoch, sarama.ErrUnknownProducerID, sarama.ErrInvalidProducerIDMapping, sarama.ErrProducerFenced:
-		return fenced
-	case sarama.ErrMessageSizeTooLarge, sarama.ErrMessageSetSizeTooLarge, sarama.ErrInvalidRecord, sarama.ErrInvalidTimestamp,
-		sarama.ErrInvalidMessage, sarama.ErrInvalidMessageSize, sarama.ErrUnsupportedForMessageFormat:
-		return spoiled
-	case sarama.ErrUnknownTopicOrPartition, errUnknownTopicID, errInconsistentTopicID:
-		return moved
-	}
-	switch {
-	case leaderMoved(code):
-		return moved
-	case retriable(code):
-		return again
-	}
-	return denied
-}
-
 // push appends a record whose queue it is.
 func (q *queue) push(it *item) {
 	q.line = append(q.line, it)
@@ -187,10 +143,18 @@ func (q *queue) fill(limit int) (items []*item, bytes int) {
 		}
 		q.line[q.gone] = nil
 	}
-	if q.gone == len(q.line) {
-		q.line, q.gone = q.line[:0], 0
+	if q.gone > len(q.line)/2 { // a line that never empties must not grow for ever
+		q.line, q.gone = slices.Delete(q.line, 0, q.gone), 0
 	}
 	return items, bytes
+}
+
+// sweep drops the items that left the line, once they are the most of it: behind a broker that hangs nobody takes them.
+func (q *queue) sweep() {
+	if n := len(q.line) - q.gone; n > 64 && n > 2*q.open {
+		q.line = slices.DeleteFunc(q.line[q.gone:], func(it *item) bool { return it.state == done })
+		q.gone = 0
+	}
 }
 
 // settle is told what became of the batch on its way: a code of the broker with its block, or an error when no answer
@@ -249,7 +213,7 @@ func (q *queue) takeBack(b *batch, v verdict, block *sarama.ProduceResponseBlock
 func (q *queue) cut(items []*item, cause error) {
 	if len(items) == 1 {
 		if it := items[0]; batchHeaderBytes+recordBytes(it, it.time, 0) <= q.topic.limit {
-			q.topic.loseLimit = true
+			q.topic.limitStale = true
 		}
 		items[0].finish(sluice.Receipt{Partition: q.number, Offset: -1, Err: q.spoilt(cause, "")})
 		return
@@ -276,24 +240,6 @@ func (q *queue) failNamed(b *batch, block *sarama.ProduceResponseBlock, cause er
 		named = true
 	}
 	return named
-}
-
-// spoilt is the error of one bad record.
-func (q *queue) spoilt(cause error, text string) error {
-	err := kafkaError("produce to "+q.String(), cause)
-	e, ok := err.(*sluice.Error)
-	switch {
-	case !ok:
-		return err
-	case e.Kind == sluice.TooLarge:
-		e.Msg = q.topic.tooLarge()
-	case e.Kind == sluice.Retriable:
-		e.Kind = sluice.Rejected // alone in its batch it was refused: a corrupt message is not the network's fault then
-	}
-	if text != "" {
-		e.Msg = text
-	}
-	return e
 }
 
 func (q *queue) putBack(items []*item) {
@@ -374,8 +320,4 @@ func (q *queue) String() string { return fmt.Sprintf("%s/%d", q.topic.name, q.nu
 // sequenceAfter wraps as Kafka does: after the largest int32 comes 0.
 func sequenceAfter(seq int32, n int) int32 {
 	return int32((int64(seq) + int64(n)) % (math.MaxInt32 + 1))
-}
-
-func outcomeUnknown(cause error) error {
-	return &sluice.Error{Kind: sluice.OutcomeUnknown, Msg: "outcome unknown: Kafka did not confirm the record in time; it may be in the log", Err: cause}
 }

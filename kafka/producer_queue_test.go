@@ -71,7 +71,7 @@ func (l *fakeLog) append(b *batch) (sarama.KError, int64) {
 // there; and what is of unknown outcome is there at most once.
 func TestQueueTellsTheTruth(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		const n = 40
+		const n = 90
 		sub := &submission{p: &Producer{}, receipts: make([]sluice.Receipt, n), open: n, done: make(chan struct{})}
 		sub.p.open = 1
 		q := &queue{topic: &topic{name: "t", limit: 5000}, leader: &sender{}}
@@ -103,6 +103,7 @@ func TestQueueTellsTheTruth(t *testing.T) {
 				err = outcomeUnknown(errors.New("left"))
 			}
 			it.finish(sluice.Receipt{Offset: -1, Err: err})
+			q.sweep()
 		}
 		var delayed []*batch // written late, by a connection that hung
 		send := func(fault int) {

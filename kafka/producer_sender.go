@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -176,6 +175,9 @@ func (p *Producer) settle(s *sender, batches []*batch, answer *sarama.ProduceRes
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.sent = time.Time{}
+	if err != nil {
+		p.log.Warn("no answer to a produce request", "broker", s.id, "batches", len(batches), "error", err)
+	}
 	for _, b := range batches {
 		q := b.queue
 		if q.flight != b {
@@ -186,7 +188,7 @@ func (p *Producer) settle(s *sender, batches []*batch, answer *sarama.ProduceRes
 		if v == fenced && p.current.producer == b.id.producer {
 			p.current = identity{}
 		}
-		if q.topic.loseLimit {
+		if q.topic.limitStale {
 			p.locate(q.topic)
 		}
 		switch {
@@ -198,23 +200,6 @@ func (p *Producer) settle(s *sender, batches []*batch, answer *sarama.ProduceRes
 			p.later(q)
 		}
 	}
-}
-
-func verdictOn(b *batch, answer *sarama.ProduceResponse, err error) (*sarama.ProduceResponseBlock, verdict, error) {
-	if _, ours := errors.AsType[sarama.PacketEncodingError](err); ours {
-		return nil, spoiled, fmt.Errorf("%w: %w", sarama.ErrInvalidRecord, err) // it was never sent
-	}
-	if err != nil {
-		return nil, unsure, err
-	}
-	block := answer.GetBlock(b.queue.topic.name, b.queue.number)
-	if block == nil {
-		return nil, unsure, sarama.ErrIncompleteResponse
-	}
-	if block.Err == sarama.ErrDuplicateSequenceNumber {
-		block.Offset = -1
-	}
-	return block, verdictOf(block.Err), block.Err
 }
 
 // unreached notes that a broker could not be reached, has its partitions looked up again, and says how long to wait.

@@ -18,16 +18,17 @@ type topic struct {
 	queues []*queue // by partition
 	sticky sticky
 
-	limit     int       // max.message.bytes, of a batch; 0 where Kafka does not say
-	at        time.Time // as of when the leaders are known
-	used      time.Time
-	locating  bool // a look-up is under way that will release the parked queues
-	loseLimit bool // Kafka refused what the limit allows: it is read again
+	limit      int       // max.message.bytes, of a batch; 0 where Kafka does not say
+	at         time.Time // as of when the leaders are known
+	used       time.Time
+	locating   bool // a look-up is under way that will release the parked queues
+	unanswered bool // no broker answered the last one
+	limitStale bool // Kafka refused what the limit allows: it is read again
 }
 
 // tooLarge names the limit, where it is known to be the reason.
 func (t *topic) tooLarge() string {
-	if t.limit == 0 || t.loseLimit {
+	if t.limit == 0 || t.limitStale {
 		return "The record is larger than the topic allows (max.message.bytes)."
 	}
 	return fmt.Sprintf("The record is larger than the topic allows: max.message.bytes is %d bytes.", t.limit)
@@ -144,8 +145,8 @@ func (p *Producer) apply(t *topic, found sluice.Topic, at time.Time) {
 		t.queues = append(t.queues, &queue{topic: t, number: int32(len(t.queues))})
 	}
 	for _, q := range t.queues[len(found.Partitions):] {
+		p.lead(q, nil)
 		q.fail(errUnknownPart)
-		q.state, q.leader = idle, nil
 	}
 	t.queues = t.queues[:len(found.Partitions)]
 	for i, q := range t.queues {
@@ -178,7 +179,7 @@ func (p *Producer) locateOnce(t *topic, try int) (more bool) {
 	at := time.Now()
 	found, err := p.admin.meta.topic(p.ctx, t.name, at)
 	p.mu.Lock()
-	relimit := t.loseLimit
+	relimit := t.limitStale
 	p.mu.Unlock()
 	limit := 0
 	if relimit && err == nil {
@@ -188,11 +189,12 @@ func (p *Producer) locateOnce(t *topic, try int) (more bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	kind := sluice.KindOf(err)
+	t.unanswered = kind == sluice.Unavailable
 	switch {
 	case err == nil:
 		p.down = time.Time{}
 		if relimit {
-			t.limit, t.loseLimit = limit, false
+			t.limit, t.limitStale = limit, false
 		}
 		p.apply(t, found, at)
 		more = p.release(t)
@@ -200,12 +202,11 @@ func (p *Producer) locateOnce(t *topic, try int) (more bool) {
 		p.drop(t)
 		return false
 	default:
-		if kind == sluice.Unavailable {
+		if t.unanswered {
 			p.down = time.Now().Add(downTime)
 		}
-		more = false
 		for _, q := range t.queues {
-			if q.cause == nil || kind == sluice.Unavailable {
+			if q.cause == nil || t.unanswered {
 				q.cause = err
 			}
 			more = more || q.open > 0
