@@ -1,7 +1,6 @@
 package consumers
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -343,7 +342,7 @@ func (r *room) want(got []string, want ...string) {
 // wantSorted is for records of several partitions.
 func (r *room) wantSorted(got []string, want ...string) {
 	r.t.Helper()
-	slices.SortFunc(got, func(a, b string) int { return cmp.Compare(a, b) })
+	slices.Sort(got)
 	r.want(got, want...)
 }
 

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -661,5 +662,61 @@ func TestAReadWithoutKafkaIsNotEmpty(t *testing.T) {
 			a := p.call("GET", base+"/records?timeout=1000", "")
 			return a.status == 200 && strings.Contains(a.body, `"value":"Yg=="`)
 		})
+	}
+}
+
+// Instances come and go, some by DELETE, some abandoned with an answer under way: every record is seen, and what is
+// committed was seen before.
+func TestNothingIsLostWhileInstancesComeAndGo(t *testing.T) {
+	const partitions, each = 4, 250
+	p := pullers(t, func(_ *Config, c *consumers.Config) { c.InstanceTimeout = time.Second })
+	topic, group := p.k.Topic(t, "orders", partitions), backend.Unique("g")
+	var mu sync.Mutex
+	seen := map[string]int{}
+	ctx, stop := context.WithTimeout(t.Context(), 90*time.Second)
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := range each {
+			for part := range partitions {
+				p.produce(topic, part, fmt.Sprintf("%d-%03d", part, n))
+			}
+		}
+	})
+	for worker := range 3 {
+		wg.Go(func() {
+			for round := worker; ctx.Err() == nil; round++ {
+				base := p.consumer(group, `{"auto.offset.reset":"earliest","auto.commit.enable":"false"}`, topic)
+				for range 6 + 3*worker {
+					rs := p.read(base, "?timeout=400&max_bytes=20")
+					mu.Lock()
+					for _, r := range rs {
+						seen[r.value(t)]++
+					}
+					done := len(seen) == partitions*each
+					mu.Unlock()
+					if done {
+						stop()
+						return
+					}
+					if a := p.call("POST", base+"/offsets", ""); a.status != 200 && a.status != 500 {
+						t.Errorf("commit: %d %s", a.status, a.body)
+					}
+				}
+				if round%3 == 0 {
+					continue // abandoned: it expires
+				}
+				p.want(204, "", "DELETE", base, "")
+			}
+		})
+	}
+	wg.Wait()
+	twice := 0
+	for _, n := range seen {
+		twice += n - 1
+	}
+	t.Logf("%s: %d records seen, %d of them more than once", p.k.Name, len(seen), twice)
+	if len(seen) != partitions*each {
+		t.Fatalf("%d of %d records were seen", len(seen), partitions*each)
 	}
 }
