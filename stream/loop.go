@@ -25,8 +25,10 @@ func (st *Stream) run(head []byte) error {
 	}
 	for {
 		bell, tick := st.bell.channel(), st.streams.wheel.at(st.due()) // before looking, or a wake-up is lost
-		if err := st.checkTopics(); err != nil {
+		if news, err := st.checkTopics(); err != nil {
 			return err
+		} else if news {
+			continue // the bell may be another now
 		}
 		for st.collect(writeBytes) {
 			if err := st.flush(); err != nil {

@@ -9,15 +9,14 @@ import (
 
 // checkTopics sees to what has become of the topics under the stream: partitions were added, a topic was created again,
 // or it is gone.
-func (st *Stream) checkTopics() error {
-	news := false
+func (st *Stream) checkTopics() (news bool, err error) {
 	for i, k := range st.known {
 		seen := k.view.Load()
 		if st.views[i] == nil || *seen == *st.views[i] {
 			continue
 		}
 		if err := st.accept(i, seen); err != nil {
-			return err
+			return false, err
 		}
 		news = true
 	}
@@ -25,7 +24,7 @@ func (st *Stream) checkTopics() error {
 		st.follow()
 		st.attach()
 	}
-	return nil
+	return news, nil
 }
 
 func (st *Stream) accept(topic int, seen *view) error {

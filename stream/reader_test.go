@@ -93,7 +93,7 @@ type message struct {
 	Offset        int64           `json:"offset"`
 	Timestamp     *int64          `json:"timestamp"`
 	TimestampType string          `json:"timestamp_type"`
-	Key           *string         `json:"key"`
+	Key           json.RawMessage `json:"key"`
 	KeyFormat     *string         `json:"key_format"`
 	Value         json.RawMessage `json:"value"`
 	ValueFormat   *string         `json:"value_format"`
