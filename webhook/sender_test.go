@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/subscriptions"
@@ -282,9 +283,36 @@ func TestPanicCostsOneAttempt(t *testing.T) {
 // Only the keep-alive race is sent again: an old connection, closed without a byte, right after the write. The second
 // request is signed anew.
 func TestKeepAliveRaceIsResentOnce(t *testing.T) {
+	// A busy machine may notice the closed connection too late for a race; it must not be too late each time.
+	for try := 1; ; try++ {
+		o, seen, connections := keepAliveRace(t)
+		if o.Class == E && o.Reason == "conn_reset" && o.Resends == 0 && try < 20 {
+			continue
+		}
+		if o.Class != S || o.Resends != 1 || connections != 2 {
+			t.Errorf("%+v over %d connections", o, connections)
+		}
+		if len(seen) != 3 || seen[1].Get("webhook-id") != seen[2].Get("webhook-id") || seen[1].Get("sluice-attempt") != seen[2].Get("sluice-attempt") || seen[1].Get("webhook-timestamp") == seen[2].Get("webhook-timestamp") {
+			t.Fatalf("%v", seen)
+		}
+		verifier, err := standardwebhooks.NewWebhook(secretText)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range seen {
+			if err := verifier.VerifyIgnoringTimestamp([]byte(`{"a":1}`), h); err != nil {
+				t.Error(err)
+			}
+		}
+		return
+	}
+}
+
+// keepAliveRace sends twice to a server that closes the connection over the second request.
+func keepAliveRace(t *testing.T) (o Outcome, seen []http.Header, connections int32) {
+	t.Helper()
 	var mu sync.Mutex
-	var seen []http.Header
-	url, connections := rawServer(t, func(n int, c net.Conn, r *bufio.Reader) {
+	url, count := rawServer(t, func(n int, c net.Conn, r *bufio.Reader) {
 		for i := 0; ; i++ {
 			req, _, err := readRequest(r)
 			if err != nil {
@@ -294,7 +322,7 @@ func TestKeepAliveRaceIsResentOnce(t *testing.T) {
 			seen = append(seen, req.Header)
 			mu.Unlock()
 			if n == 1 && i == 1 {
-				return // closed while the second request was on its way
+				return
 			}
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 		}
@@ -303,15 +331,15 @@ func TestKeepAliveRaceIsResentOnce(t *testing.T) {
 	if o := send(t, s, url); o.Class != S || o.Resends != 0 {
 		t.Fatalf("%+v", o)
 	}
-	o := send(t, s, url)
-	if o.Class != S || o.Resends != 1 || connections.Load() != 2 || testutil.ToFloat64(s.resends) != 1 {
-		t.Errorf("%+v over %d connections", o, connections.Load())
+	d := delivery(t, url, subscriptions.FormatRaw, record(nil, []byte(`{"a":1}`)))
+	d.Now = now.Add(time.Second - time.Nanosecond) // any time that passes is the next second
+	o = s.Send(t.Context(), d)
+	if n := testutil.ToFloat64(s.resends); n != float64(o.Resends) {
+		t.Errorf("%v counted, %d resent", n, o.Resends)
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if len(seen) != 3 || seen[1].Get("webhook-id") != seen[2].Get("webhook-id") || seen[2].Get("webhook-signature") == "" || seen[1].Get("sluice-attempt") != seen[2].Get("sluice-attempt") {
-		t.Errorf("%v", seen)
-	}
+	return o, seen, count.Load()
 }
 
 // A record that crashes its receiver is not sent twice for one attempt: neither on a new connection, nor on an old one
