@@ -14,7 +14,8 @@ import (
 const (
 	readPositions = 30 * time.Second
 	restartWait   = time.Second
-	lookTwice     = 5 // at the end of a log that seems to lie below a position
+	sweepEvery    = 10 * time.Second // what lanes at rest do not need is given back
+	lookTwice     = 5                // at the end of a log that seems to lie below a position
 	lookAgain     = 500 * time.Millisecond
 )
 
@@ -304,10 +305,17 @@ func (c *claim) restart(r *runner) {
 // they look, so no move is missed.
 func (c *claim) watch(ctx context.Context) {
 	bell := c.d.needs.Log.Changed(c.p)
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-sweep.C:
+			for _, r := range c.runners() {
+				r.trim()
+			}
+			continue
 		case <-bell:
 		}
 		next := c.d.needs.Log.Changed(c.p)

@@ -45,8 +45,8 @@ type event struct {
 	from, next int64
 	until      time.Time
 	records    []*sluice.Record
-	outcome    webhook.Outcome
-	plan       plan
+	outcome    *webhook.Outcome
+	plan       *plan
 	slot       *slot // evGranted: for the runner, the lane does not look at it
 }
 

@@ -168,7 +168,8 @@ func (c *crew) leave() {
 	_ = c.side.clients.Close()
 }
 
-// crash is kill -9: flights are cut, connections are gone, nothing is committed, the group is not told.
+// crash is kill -9 as far as lanes go: flights are cut, connections are gone, nothing more is committed. The member may
+// still say good-bye, so that the next owner starts sooner than after a real one: the harder case for the order.
 func (c *crew) crash() {
 	c.gone = true
 	c.dead.Store(true)

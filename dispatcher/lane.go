@@ -30,7 +30,7 @@ type plan struct {
 //	         │         one before is done│          └─ P, spent ─► buried ─► done (letter acknowledged)
 //	         └────────── room ───────────┘
 type lane struct {
-	plan   plan
+	plan   *plan // shared by the lanes of a subscription
 	ledger *progress.Ledger
 	jitter func() float64
 
@@ -68,7 +68,7 @@ type lane struct {
 const none int64 = -1
 
 // newLane begins where a ledger stands. In key mode the holes of a predecessor are read first, to learn their keys.
-func newLane(p plan, l *progress.Ledger, now time.Time, jitter func() float64) *lane {
+func newLane(p *plan, l *progress.Ledger, now time.Time, jitter func() float64) *lane {
 	n := &lane{
 		plan: p, ledger: l, jitter: jitter, jobs: map[int64]*job{}, keys: map[uint64]*job{},
 		loading: none, asked: none, averaged: 1024,
@@ -88,6 +88,9 @@ func newLane(p plan, l *progress.Ledger, now time.Time, jitter func() float64) *
 // step is the lane's only entrance. The commands are valid until the next step.
 func (n *lane) step(now time.Time, e event) []command {
 	n.out = n.out[:0]
+	if n.jobs == nil {
+		n.jobs, n.keys = map[int64]*job{}, map[uint64]*job{}
+	}
 	for i, j := range n.spent {
 		*j = job{stage: settled}
 		n.free = append(n.free, j)
@@ -263,6 +266,15 @@ func (n *lane) takeCompletions() int {
 	c := n.completions
 	n.completions = 0
 	return c
+}
+
+// trim gives back what a lane at rest does not need. A step makes it anew.
+func (n *lane) trim() {
+	if len(n.jobs) > 0 || len(n.rebuild) > 0 {
+		return
+	}
+	n.jobs, n.keys, n.ready, n.later, n.free, n.spent, n.rebuild, n.out = nil, nil, nil, nil, nil, nil, nil, nil
+	n.ledger.Trim()
 }
 
 func (n *lane) emit(c command) { n.out = append(n.out, c) }

@@ -14,7 +14,7 @@ func (n *lane) result(now time.Time, e event) {
 		return // it was lost or given up meanwhile
 	}
 	n.flying--
-	o := &e.outcome
+	o := e.outcome
 	if o.Facts.Fault == webhook.Panic {
 		if j.panics++; j.panics >= 3 {
 			o.Class, o.Reason = webhook.P, string(webhook.CrashSuspect)

@@ -24,7 +24,7 @@ type world struct {
 	rnd  *rand.Rand
 	now  time.Time
 	lane *lane
-	plan plan
+	plan *plan
 	step int
 
 	log       []*sluice.Record // ascending, with gaps
@@ -60,7 +60,7 @@ func newWorld(t *testing.T, rnd *rand.Rand, ordering string) *world {
 	w := &world{
 		t: t, rnd: rnd, now: noon, nature: map[int64]nature{}, lettersUp: true,
 		delivered: map[int64]int{}, letters: map[int64]int{}, lastFirst: map[string]int64{}, attempts: map[int64]int{},
-		plan: plan{
+		plan: &plan{
 			retries:  retries{Schedule: []time.Duration{0, time.Second, 10 * time.Second}, ClientAttempts: 2, MaxAge: time.Hour, RetryAfterCap: time.Hour},
 			Ordering: ordering, Window: 1 + rnd.IntN(8), MaxHoles: 1 + rnd.IntN(40), MaxSpan: 1 + rnd.Int64N(500),
 		},
@@ -289,7 +289,7 @@ func (w *world) land(op pendingOp) {
 	if class != webhook.G && class != webhook.E {
 		o.Status = 500
 	}
-	w.feed(event{kind: evResult, from: op.from, outcome: o, othersPass: class == webhook.E && w.rnd.IntN(2) == 0})
+	w.feed(event{kind: evResult, from: op.from, outcome: &o, othersPass: class == webhook.E && w.rnd.IntN(2) == 0})
 }
 
 func (w *world) readAt(from int64, bytes int) (recs []*sluice.Record, next int64) {

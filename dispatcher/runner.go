@@ -30,7 +30,7 @@ type runner struct {
 	// Of the goroutine that runs.
 	local    event // what carrying out a command led to at once
 	hasLocal bool
-	wants    [2]command // the load and the read to make when nothing else is left
+	wants    [2]want // the load and the read to make when nothing else is left
 	wanted   [2]bool
 	slot     *slot // the wish that was not granted yet
 	granted  *slot // the one just granted
@@ -45,12 +45,20 @@ type runner struct {
 	inbox   []event
 	head    int // inbox[head:] is what was posted
 	running bool
+	active  bool // since the last sweep
 	dropped bool
 	timer   *time.Timer
 	version uint64 // of the ledger when the committer was told last
 }
 
-func newRunner(c *claim, in inheritance, p plan, now time.Time) *runner {
+// want is a read: from an offset, about so many bytes.
+type want struct {
+	kind  commandKind
+	from  int64
+	bytes int
+}
+
+func newRunner(c *claim, in inheritance, p *plan, now time.Time) *runner {
 	return &runner{
 		d: c.d, claim: c, mark: in.Mark, low: in.Ledger.Low(),
 		lane: newLane(p, in.Ledger, now, rand.Float64),
@@ -65,6 +73,7 @@ func (r *runner) post(e event) bool {
 		return false
 	}
 	r.inbox = append(r.inbox, e)
+	r.active = true
 	if !r.running {
 		r.running = true
 		r.d.work.Go(r.run)
@@ -161,9 +170,6 @@ func (r *runner) take() (e event, what turn) {
 	if r.wanted[0] || r.wanted[1] {
 		return e, toRead
 	}
-	if cap(r.inbox) > 8 {
-		r.inbox = nil // an idle lane keeps no memory
-	}
 	r.arm()
 	r.running = false
 	return e, idle
@@ -212,6 +218,17 @@ func (r *runner) arm() {
 	default:
 		r.timer.Reset(time.Until(at))
 	}
+}
+
+// trim gives memory back where nothing happened since the last call.
+func (r *runner) trim() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.active && !r.running && !r.dropped && r.inbox != nil {
+		r.inbox, r.local = nil, event{}
+		r.lane.trim()
+	}
+	r.active = false
 }
 
 // drop ends the lane: flights go on until the claim cancels them, their results count for nothing.

@@ -15,9 +15,9 @@ import (
 func (r *runner) do(c *command) {
 	switch c.kind {
 	case cmdLoad:
-		r.wants[0], r.wanted[0] = *c, true
+		r.wants[0], r.wanted[0] = want{c.kind, c.from, c.bytes}, true
 	case cmdRead:
-		r.wants[1], r.wanted[1] = *c, true
+		r.wants[1], r.wanted[1] = want{c.kind, c.from, c.bytes}, true
 	case cmdAsk:
 		r.ask(c)
 	case cmdUnask:
@@ -63,7 +63,7 @@ func (r *runner) ask(c *command) {
 }
 
 // read asks the partition log. False: nothing came of it for now, and the lane will be told when to ask again.
-func (r *runner) read(c command) (event, bool) {
+func (r *runner) read(c want) (event, bool) {
 	seen := r.claim.moves()
 	ctx, cancel := r.readContext()
 	defer cancel()
@@ -160,7 +160,7 @@ func (f flight) run() {
 	if o.Class == webhook.S {
 		f.r.share.pass(time.Now())
 	}
-	e := event{kind: evResult, from: f.record.Offset, outcome: o, othersPass: f.r.share.passedSince(f.before)}
+	e := event{kind: evResult, from: f.record.Offset, outcome: &o, othersPass: f.r.share.passedSince(f.before)}
 	if !f.r.post(e) {
 		f.r.claim.flights.land()
 	}

@@ -24,9 +24,9 @@ type share struct {
 	lastError  *subscriptions.LastError
 }
 
-// plan is the definition as a lane needs it.
-func planOf(s *subscriptions.Subscription, holes int) plan {
-	p := plan{
+// planOf is the definition as a lane needs it.
+func planOf(s *subscriptions.Subscription, holes int) *plan {
+	p := &plan{
 		retries:  retries{ClientAttempts: clientErrorAttempts, MaxAge: maxAge, RetryAfterCap: retryAfterCap},
 		Ordering: s.Delivery.Ordering, Window: max(s.Delivery.MaxInFlight, 1), MaxHoles: holes, MaxSpan: maxSpan,
 	}

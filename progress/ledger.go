@@ -157,6 +157,13 @@ func (l *Ledger) Skip(to int64) (lost int64) {
 	return lost
 }
 
+// Trim gives the memory of a ledger without holes back.
+func (l *Ledger) Trim() {
+	if l.alive == 0 {
+		l.buf, l.head = nil, 0
+	}
+}
+
 // Fits says whether offset may be offered: below maxHoles and no farther than maxSpan from the low watermark.
 func (l *Ledger) Fits(offset int64, maxHoles int, maxSpan int64) bool {
 	return l.alive < maxHoles && (l.alive == 0 || offset-l.Low() <= maxSpan)
