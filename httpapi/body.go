@@ -28,14 +28,14 @@ const (
 	ratioFrom   = 1 << 20
 )
 
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
+var payloads = sync.Pool{New: func() any { return new(payload) }}
 
 func (p *payload) release() {
-	if n := cap(p.bytes); n > 0 && n <= pooledBytes {
-		b := p.bytes[:0]
-		buffers.Put(&b)
+	p.lease.release()
+	if cap(p.bytes) <= pooledBytes {
+		*p = payload{bytes: p.bytes[:0]}
+		payloads.Put(p)
 	}
-	p.forget()
 }
 
 func (p *payload) forget() {
@@ -50,24 +50,24 @@ func (s *Server) body(c *fiber.Ctx) (*payload, error) { return s.bodyWithin(c, s
 // bodyWithin is body with a limit of the caller's.
 func (s *Server) bodyWithin(c *fiber.Ctx, limit int) (*payload, error) {
 	x := of(c)
-	p := &payload{lease: lease{from: s.budget}, limit: limit}
+	p := payloads.Get().(*payload)
+	p.lease, p.limit = lease{from: s.budget}, limit
 	length := int64(c.Request().Header.ContentLength())
 	stream := c.Context().RequestBodyStream()
 	if length == 0 || length == -2 || stream == nil { // -2: no framing, so no body
 		x.bodyRead = true
 		return p, nil
 	}
-	if length > int64(limit) {
-		return nil, tooLarge(limit)
-	}
 	var err error
-	switch encoding := strings.ToLower(strings.TrimSpace(c.Get(fiber.HeaderContentEncoding))); encoding {
-	case "", "identity":
+	switch encoding := strings.ToLower(strings.TrimSpace(c.Get(fiber.HeaderContentEncoding))); {
+	case length > int64(limit):
+		err = tooLarge(limit)
+	case encoding == "" || encoding == "identity":
 		err = p.fill(stream, length)
-	case "gzip", "x-gzip":
+	case encoding == "gzip" || encoding == "x-gzip":
 		err = p.inflate(stream)
 	default:
-		return nil, errUnsupportedMedia
+		err = errUnsupportedMedia
 	}
 	if err != nil {
 		p.release()
@@ -89,11 +89,9 @@ func (p *payload) fill(r io.Reader, size int64) error {
 	if err := p.lease.grow(size); err != nil {
 		return err
 	}
-	buf := *buffers.Get().(*[]byte)
-	if int64(cap(buf)) <= size { // one to spare, so that the end shows without growing
-		buf = make([]byte, 0, size+1)
+	if int64(cap(p.bytes)) <= size { // one to spare, so that the end shows without growing
+		p.bytes = make([]byte, 0, size+1)
 	}
-	p.bytes = buf
 	for {
 		if len(p.bytes) == cap(p.bytes) {
 			if err := p.lease.grow(2 * int64(cap(p.bytes))); err != nil {
