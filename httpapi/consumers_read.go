@@ -20,7 +20,8 @@ const (
 	streamAbove = 1 << 20                // answers with more bytes of keys and values are never whole in memory
 )
 
-var errGone = errors.New("the client has left")
+// errGone is for the log and the metrics alone: nobody is there to read it. 499 is nginx's number for it.
+var errGone = &failure{status: 499, code: 499, message: "The client has left.", closing: true}
 
 // readRecords holds the request until there are records (rest-api.md 5.7, 7.3). They count as delivered when the whole
 // answer was written to the connection.
@@ -54,7 +55,10 @@ func (s *Server) readRecords(c *fiber.Ctx) error {
 	ctx, stop := s.whileThere(c)
 	a, err := i.Read(ctx, want)
 	stop()
-	if err != nil {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return &sluice.Error{Kind: sluice.Overloaded, Msg: "This replica is stopping."}
+	case err != nil:
 		return err
 	}
 	return s.deliver(c, a, format)

@@ -14,11 +14,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/consumers"
 	"github.com/sluicegate/sluice/kafka"
 	"github.com/sluicegate/sluice/partition"
@@ -301,7 +303,7 @@ func running(t *testing.T, cmd *exec.Cmd) (printed func() string, stop func()) {
 		t.Fatal(err)
 	}
 	stop = sync.OnceFunc(func() {
-		_ = cmd.Process.Signal(interrupt)
+		_ = cmd.Process.Signal(syscall.SIGTERM)
 		done := make(chan struct{})
 		go func() { _ = cmd.Wait(); close(done) }()
 		select {
@@ -343,4 +345,39 @@ func await(t testing.TB, what string, cond func() bool) {
 			t.Fatalf("%s: did not come", what)
 		}
 	}
+}
+
+// awaitAssigned produces probes until one is read: with latest that is only after the position was found.
+func awaitAssigned(p *pull, base, topic string) {
+	p.t.Helper()
+	await(p.t, "an assignment", func() bool {
+		p.produce(topic, 0, "probe")
+		return len(p.read(base, "?timeout=300")) > 0
+	})
+}
+
+func (p *pull) wantCommitted(group, topic string, number int32, want int64) {
+	p.t.Helper()
+	cs, err := p.offsets.Group(p.t.Context(), group, []sluice.Partition{{Topic: topic, Number: number}})
+	if err != nil || len(cs) != 1 || cs[0].Offset != want {
+		p.t.Fatalf("committed %v, %v, want %d", cs, err, want)
+	}
+}
+
+// awaitMembers waits until each instance holds so many partitions.
+func (p *pull) awaitMembers(group string, bases []string, each int) {
+	p.t.Helper()
+	await(p.t, fmt.Sprintf("%d partitions for each", each), func() bool {
+		return !slices.ContainsFunc(bases, func(base string) bool { return len(p.instance(group, base).Assignment()) != each })
+	})
+}
+
+// instance looks behind the API for what it does not tell.
+func (p *pull) instance(group, base string) *consumers.Instance {
+	p.t.Helper()
+	i, err := p.room.Instance(group, base[strings.LastIndexByte(base, '/')+1:])
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return i
 }
