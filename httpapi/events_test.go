@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/kafka"
 	"github.com/sluicegate/sluice/partition"
@@ -29,6 +31,24 @@ type streamer struct {
 	streams  *stream.Streams
 	producer *kafka.Producer
 	server   *Server
+	metrics  *prometheus.Registry // of the streams
+}
+
+// connects is sluice_sse_connects_total.
+func connects(t *testing.T, s *streamer, result string) (n float64) {
+	t.Helper()
+	families, err := s.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "sluice_sse_connects_total" && m.GetLabel()[0].GetValue() == result {
+				n = m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
 }
 
 func streamers(t *testing.T, change ...func(*Config, *stream.Config)) *streamer {
@@ -78,7 +98,8 @@ func streamers(t *testing.T, change ...func(*Config, *stream.Config)) *streamer 
 	for _, f := range change {
 		f(&c, &sc)
 	}
-	streams, err := stream.New(sc, log, admin, nil, nil)
+	metrics := prometheus.NewRegistry()
+	streams, err := stream.New(sc, log, admin, nil, metrics)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +115,7 @@ func streamers(t *testing.T, change ...func(*Config, *stream.Config)) *streamer 
 	go func() { served <- server.Serve() }()
 	stop("http", func(ctx context.Context) error { return errors.Join(server.Stop(ctx), <-served) })
 	stop("streams", streams.Stop)
-	return &streamer{t: t, k: k, url: "http://" + addr.String(), addr: addr.String(), streams: streams, producer: producer, server: server}
+	return &streamer{t: t, k: k, url: "http://" + addr.String(), addr: addr.String(), streams: streams, producer: producer, server: server, metrics: metrics}
 }
 
 func (s *streamer) produce(topic string, p int32, values ...string) {
