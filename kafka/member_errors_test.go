@@ -221,7 +221,7 @@ func TestMembershipsStartPaced(t *testing.T) {
 	k := backend.Kafka(t)
 	topic, clients := k.Topic(t, "paced", 1), groupClients(t, k.Brokers)
 	groups := NewGroups(clients, nil)
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(t.Context())
 	var members sync.WaitGroup
 	var began atomic.Int64
 	start := time.Now()

@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"context"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -33,7 +32,7 @@ func TestForeignMembersShareTheGroup(t *testing.T) {
 	books := coordinatorBooks(t, k, group)
 	w := newWorld(t, group, sluice.RangeAssignor, topic)
 	java := func() (stop func()) {
-		cmd := k.Tool(context.Background(), t, "ConsoleConsumer", "--topic", topic, "--group", group)
+		cmd := k.Tool(t.Context(), t, "ConsoleConsumer", "--topic", topic, "--group", group)
 		return running(t, cmd)
 	}
 	kcat := func() (stop func()) {

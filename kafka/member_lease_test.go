@@ -16,7 +16,7 @@ func TestLeaseEndsByItself(t *testing.T) {
 		l := grant(sent, end)
 		time.Sleep(5 * time.Second)
 		l.extend(sent.Add(4 * time.Second)) // the answer took a second
-		time.Sleep(sent.Add(4*time.Second+leaseTime).Sub(time.Now()) - time.Millisecond)
+		time.Sleep(time.Until(sent.Add(4*time.Second+leaseTime)) - time.Millisecond)
 		synctest.Wait()
 		if !l.valid() || ctx.Err() != nil {
 			t.Error("over before its time")

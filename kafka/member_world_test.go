@@ -31,7 +31,7 @@ func groupClients(t testing.TB, brokers []string) *Clients {
 	t.Helper()
 	cfg := Default()
 	cfg.Brokers = brokers
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	c, err := Connect(ctx, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -141,7 +141,7 @@ func (w *world) join(t testing.TB, c *Clients, name string) *replica {
 	groups := NewGroups(c, slog.New(slog.NewTextHandler(testLog{t, name}, nil)))
 	groups.dial = r.net.dial
 	var ctx context.Context
-	ctx, r.stop = context.WithCancel(context.Background())
+	ctx, r.stop = context.WithCancel(t.Context())
 	go func() {
 		defer close(r.done)
 		r.err = groups.Member(ctx, sluice.Membership{Group: w.group, Topics: w.topics, Assignor: w.assignor}, func(ctx context.Context, s sluice.Session) {
@@ -156,7 +156,7 @@ func (w *world) join(t testing.TB, c *Clients, name string) *replica {
 			r.mu.Lock()
 			h.over = time.Now()
 			r.mu.Unlock()
-			pause(context.Background(), time.Duration(r.linger.Load()))
+			pause(t.Context(), time.Duration(r.linger.Load()))
 			w.mu.Lock()
 			delete(w.holders, h)
 			w.mu.Unlock()

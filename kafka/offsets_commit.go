@@ -2,7 +2,9 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/IBM/sarama"
 
@@ -74,10 +76,5 @@ func (o *Offsets) commit(ctx context.Context, g sluice.GroupCommit, some []sluic
 }
 
 func unknownServerError(errs []error) bool {
-	for _, err := range errs {
-		if err == sarama.ErrUnknown {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, sarama.ErrUnknown) })
 }
