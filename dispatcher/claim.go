@@ -180,7 +180,7 @@ func (c *claim) reconcile(ctx context.Context) error {
 		if old := u.r.share.definition.Load(); u.def.Revision > old.Revision || u.r.revision != u.def.Revision {
 			u.r.revision = u.def.Revision
 			c.d.enter(u.r, u.def)
-			u.r.post(event{kind: evPlan, plan: planOf(u.def, c.d.maxHoles)})
+			u.r.post(event{kind: evPlan, plan: u.r.share.plan.Load()})
 		}
 	}
 	if len(fresh) == 0 {
@@ -251,9 +251,7 @@ func (c *claim) measure(ctx context.Context, all []found) error {
 // start makes a lane and lets it go.
 func (c *claim) start(def *subscriptions.Subscription, in inheritance) {
 	now := time.Now()
-	r := newRunner(c, in, planOf(def, c.d.maxHoles), now)
-	r.revision = def.Revision
-	r.share = c.d.enter(r, def)
+	r := newRunner(c, def, in, now)
 	r.line = c.d.committer.Open(def.ProgressGroup(), r)
 	if in.Cause != "" {
 		c.d.lost(r.share, c.p, in.Cause, in.Lost, in.Ledger.Low())

@@ -52,6 +52,7 @@ type Dispatcher struct {
 	owners     map[string]*owner
 	byTopic    map[string][]*subscriptions.Subscription // active ones
 	bell       chan struct{}
+	refused    int // topics above the limit
 }
 
 // New starts nothing. A nil Registerer keeps the metrics private.
@@ -227,9 +228,10 @@ func (d *Dispatcher) settle(wanted map[string]bool, since map[string]time.Time, 
 		}
 		delete(since, topic)
 	}
-	if refused > 0 {
+	if refused > 0 && refused != d.refused {
 		d.log.Error("topics are not delivered: too many have subscriptions", "topics", refused, "max", d.cfg.MaxTopics)
 	}
+	d.refused = refused
 	d.metrics.refused.Set(float64(refused))
 	return next
 }

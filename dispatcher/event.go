@@ -10,7 +10,7 @@ import (
 const (
 	leastRead    = 4 << 10
 	mostRead     = 256 << 10
-	loadBytes    = 1 // one parked record: the log gives at least one
+	loadBytes    = 64 << 10 // one parked record, and what the log reads with it anyway
 	rebuildBytes = 256 << 10
 
 	probeChoice    = 8

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/progress"
+	"github.com/sluicegate/sluice/subscriptions"
 )
 
 const (
@@ -58,11 +59,14 @@ type want struct {
 	bytes int
 }
 
-func newRunner(c *claim, in inheritance, p *plan, now time.Time) *runner {
-	return &runner{
-		d: c.d, claim: c, mark: in.Mark, low: in.Ledger.Low(),
-		lane: newLane(p, in.Ledger, now, rand.Float64),
-	}
+// newRunner makes a lane that nobody has set going yet.
+func newRunner(c *claim, def *subscriptions.Subscription, in inheritance, now time.Time) *runner {
+	r := &runner{d: c.d, claim: c, mark: in.Mark, low: in.Ledger.Low(), revision: def.Revision}
+	r.mu.Lock() // the gauges may look as soon as the share knows it
+	defer r.mu.Unlock()
+	r.share = c.d.enter(r, def)
+	r.lane = newLane(r.share.plan.Load(), in.Ledger, now, rand.Float64)
+	return r
 }
 
 // post gives the lane an event. False: it is gone, and the event with it.

@@ -13,6 +13,7 @@ import (
 type share struct {
 	account
 	definition atomic.Pointer[subscriptions.Subscription]
+	plan       atomic.Pointer[plan]
 	label      string // of its metrics
 
 	mu         sync.Mutex
@@ -104,7 +105,7 @@ func (d *Dispatcher) seen(s *share, now time.Time, failed *subscriptions.LastErr
 	d.needs.Health.Report(context.Background(), s.definition.Load().ID, d.cfg.Replica, h)
 }
 
-// share finds or makes the share of a subscription and counts a lane in.
+// enter finds or makes the share of a subscription and counts a lane in.
 func (d *Dispatcher) enter(r *runner, def *subscriptions.Subscription) *share {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -114,11 +115,11 @@ func (d *Dispatcher) enter(r *runner, def *subscriptions.Subscription) *share {
 		if len(d.shares) < d.cfg.LabelledUpTo {
 			s.label = def.ID
 		}
-		s.definition.Store(def)
 		d.shares[def.ID] = s
 	}
-	if def.Revision > s.definition.Load().Revision {
+	if old := s.definition.Load(); old == nil || def.Revision > old.Revision {
 		s.definition.Store(def)
+		s.plan.Store(planOf(def, d.maxHoles))
 	}
 	s.mu.Lock()
 	s.lanes[r] = struct{}{}

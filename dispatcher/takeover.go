@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"errors"
 	"math/rand/v2"
 
 	"github.com/sluicegate/sluice"
@@ -54,6 +55,7 @@ func inherit(f found) inheritance {
 	default:
 		mark, ledger, err := progress.Decode(f.Commit.Offset, f.Commit.Metadata)
 		in.Ledger = ledger
+		in.Abrupt = err != nil && !errors.Is(err, progress.ErrForeign) // damaged: nobody knows
 		if err == nil {
 			in.Mark.Term, in.Mark.SeekEpoch = mark.Term+1, mark.SeekEpoch
 			in.Abrupt = !mark.Clean
