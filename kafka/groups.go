@@ -64,7 +64,8 @@ func (g *Groups) Member(ctx context.Context, m sluice.Membership, fn sluice.Sess
 		return errors.New("a membership needs a group and at least one topic")
 	}
 	if g.starts.Wait(ctx) != nil {
-		return nil // ctx ended
+		<-ctx.Done() // it has ended, or would before its turn
+		return nil
 	}
 	member := &member{
 		groups: g, wish: m, share: share, fn: fn,
