@@ -1,0 +1,69 @@
+// Command sluice is the gateway. This file has the flags and the signals; each verb has a file of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/sluicegate/sluice"
+	"github.com/sluicegate/sluice/gateway"
+)
+
+type cli struct {
+	Serve       serve       `cmd:"" help:"Run the gateway against a Kafka and a Redis."`
+	Dev         dev         `cmd:"" help:"Run the gateway with a Kafka and a Redis inside: nothing else is needed, nothing is kept."`
+	Migrate     migrate     `cmd:"" help:"Bring Sluice's own topics and Redis keys up to this version."`
+	Healthcheck healthcheck `cmd:"" help:"Ask a running gateway whether it is good to go; exit 0 if so."`
+	Version     version     `cmd:"" help:"Print what this binary was built from."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sluice: "+reason(err))
+		os.Exit(1)
+	}
+}
+
+// run parses the command line and the environment and runs the verb until it is done or ctx ends.
+func run(ctx context.Context, args []string) error {
+	// What no flag sets keeps the rooms' own defaults.
+	verbs := cli{Serve: serve{Config: gateway.Default()}, Migrate: migrate{Stores: gateway.Default().Stores}}
+	parser, err := kong.New(&verbs, kong.Name("sluice"),
+		kong.Description("Sluice is a gateway in front of Apache Kafka: the REST proxy, webhooks and server-sent events."),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		durations,
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		return err
+	}
+	verb, err := parser.Parse(args)
+	if err != nil {
+		return err
+	}
+	if err := unknownSettings(parser.Model, os.Environ()); err != nil {
+		return err
+	}
+	return verb.Run()
+}
+
+// reason is the one line for a person: what went wrong, then what it was caused by.
+func reason(err error) string {
+	text := err.Error()
+	if e, ok := errors.AsType[*sluice.Error](err); ok {
+		text = e.Msg
+		if e.Err != nil {
+			text += " (" + e.Err.Error() + ")"
+		}
+	}
+	return strings.ReplaceAll(text, "\n", "; ")
+}

@@ -1,0 +1,35 @@
+package main
+
+import "strings"
+
+// devSecret signs the deliveries to dev's own receiver. It is public on purpose: nothing but the receiver of `sluice
+// dev` trusts it.
+const devSecret = "whsec_c2x1aWNlLWRldi1yZWNlaXZlci1pcy1wdWJsaWM="
+
+// pasteable is what dev prints: each line works as it stands, in any order.
+func pasteable(base, hook, broker string) string {
+	return strings.NewReplacer("{base}", base, "{hook}", hook, "{broker}", broker, "{secret}", devSecret).Replace(`
+Sluice is up, with a Kafka and a Redis of its own. Paste any of these, in any order:
+
+  a page that tails orders and produces to it
+    {base}/
+
+  produce a record
+    curl -s {base}/topics/orders -H 'Content-Type: application/vnd.kafka.json.v2+json' -d '{"records":[{"key":"customer-42","value":{"total":12.50}}]}'
+
+  tail it over SSE, from the first record on
+    curl -sN '{base}/topics/orders/events?from=earliest'
+
+  have it delivered to a webhook (the receiver prints a line for each delivery here)
+    curl -s {base}/subscriptions -H 'Content-Type: application/json' -d '{"name":"dev","source":{"topics":["orders"],"start_from":"earliest"},"endpoint":{"url":"{hook}"},"signing":{"secret":"{secret}"}}'
+
+  pull it with a consumer instance
+    i=$(curl -s -X POST {base}/consumers/readers -H 'Content-Type: application/vnd.kafka.v2+json' -d '{"format":"json","auto.offset.reset":"earliest"}' | sed 's/.*"base_uri":"\([^"]*\)".*/\1/'); curl -s -X POST $i/subscription -H 'Content-Type: application/vnd.kafka.v2+json' -d '{"topics":["orders"]}'; curl -s $i/records -H 'Accept: application/vnd.kafka.json.v2+json'; echo; curl -s -X DELETE $i
+
+  or with any Kafka tool
+    kcat -C -b {broker} -t orders -o beginning -e
+
+Ctrl-C stops it; nothing is kept.
+
+`)
+}
