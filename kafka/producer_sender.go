@@ -14,6 +14,7 @@ const (
 	requestTargetBytes = 16 << 20        // a request takes no further batch beyond this; Kafka's limit is 100 MiB
 	ackTime            = 8 * time.Second // for the broker to have all in-sync replicas; below the read timeout
 	slowTime           = time.Second     // a broker that takes longer gets no more records that may go elsewhere
+	avoidTime          = 5 * time.Second // and so does one that failed within this time
 	senderBytes        = 64 << 20        // records waiting for one broker, before callers are turned away
 )
 
@@ -28,6 +29,7 @@ type sender struct {
 	ready []*queue
 	bytes int       // of all records whose partition the broker leads
 	tries int       // failures to reach it, in a row
+	tried time.Time // when it failed last
 	sent  time.Time // when the request in flight left
 
 	link *link // of the loop alone
@@ -35,7 +37,7 @@ type sender struct {
 
 // usable reports whether records that may go anywhere should go here.
 func (s *sender) usable() bool {
-	if s == nil || s.tries > 0 || s.bytes >= senderBytes {
+	if s == nil || s.bytes >= senderBytes || s.tries > 0 && time.Since(s.tried) < avoidTime {
 		return false
 	}
 	return s.sent.IsZero() || time.Since(s.sent) < slowTime
@@ -176,6 +178,7 @@ func (p *Producer) settle(s *sender, batches []*batch, answer *sarama.ProduceRes
 	defer p.mu.Unlock()
 	s.sent = time.Time{}
 	if err != nil {
+		s.tries, s.tried = s.tries+1, time.Now()
 		p.log.Warn("no answer to a produce request", "broker", s.id, "batches", len(batches), "error", err)
 	}
 	for _, b := range batches {
@@ -207,7 +210,7 @@ func (p *Producer) settle(s *sender, batches []*batch, answer *sarama.ProduceRes
 func (p *Producer) unreached(s *sender, err error) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.tries++
+	s.tries, s.tried = s.tries+1, time.Now()
 	if s.tries == 1 {
 		p.log.Warn("broker not reached", "broker", s.id, "error", err)
 	}
