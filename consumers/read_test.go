@@ -367,3 +367,47 @@ func TestReadCommittedPassesWhatWasAborted(t *testing.T) {
 		r.want(r.read(r.subscribed("h", map[string]any{"auto.offset.reset": "earliest"}, "orders"), Want{}), "a", "aborted", "b")
 	})
 }
+
+func TestNoneFailsEveryReadOutsideTheLog(t *testing.T) {
+	inRoom(t, func(t *testing.T, r *room) {
+		r.k.topic("orders", 1)
+		r.k.produce("orders", 0, "a", "b", "c")
+		r.k.DeleteBefore(sluice.Partition{Topic: "orders"}, 2)
+		i := r.create("g", map[string]any{"auto.offset.reset": "none"})
+		if err := i.CommitOffsets(t.Context(), []sluice.Commit{{Topic: "orders", Offset: 1}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := i.Subscribe(t.Context(), Wish{Topics: []string{"orders"}}); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			_, err := i.Read(t.Context(), Want{})
+			r.wantKind(err, sluice.Rejected)
+		}
+	})
+}
+
+func TestATopicOfManyPartitions(t *testing.T) {
+	inRoom(t, func(t *testing.T, r *room) {
+		const many = 1000
+		r.k.topic("orders", many)
+		i := r.subscribed("g", earliest, "orders")
+		r.want(r.read(i, Want{}))
+		for n := range many {
+			r.k.produce("orders", int32(n), "x")
+		}
+		var got []string
+		for len(got) < many {
+			some := r.read(i, Want{})
+			if len(some) == 0 {
+				t.Fatalf("%d of %d came", len(got), many)
+			}
+			got = append(got, some...)
+		}
+		r.want(r.read(i, Want{}))
+		if _, err := i.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.wantCommitted("g", "orders", many-1, 1)
+	})
+}

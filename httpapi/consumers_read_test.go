@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"bufio"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -244,5 +246,39 @@ func TestAReadWithoutKafkaIsNotEmpty(t *testing.T) {
 			a := p.call("GET", base+"/records?timeout=1000", "")
 			return a.status == 200 && strings.Contains(a.body, `"value":"Yg=="`)
 		})
+	}
+}
+
+// An answer is settled with its last byte, whatever comes behind it on the connection: a pipelined commit, a close, or
+// a client of HTTP/1.0, which knows no chunks.
+func TestAnAnswerSettlesHoweverTheConnectionGoesOn(t *testing.T) {
+	p := pullers(t)
+	topic, group := p.k.Topic(t, "orders", 1, "max.message.bytes=25165824"), backend.Unique("g")
+	base := p.consumer(group, earliestJSON, topic)
+	at, _ := url.Parse(base)
+	large := strings.Repeat("x", 2<<20)
+	for n, c := range []struct{ value, request string }{
+		{"a", "GET %[1]s/records HTTP/1.1\r\nHost: h\r\n\r\nPOST %[1]s/offsets HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"},
+		{large, "GET %[1]s/records HTTP/1.1\r\nHost: h\r\n\r\nPOST %[1]s/offsets HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"},
+		{"c", "GET %[1]s/records HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"},
+		{large, "GET %[1]s/records HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"},
+		{"e", "GET %[1]s/records HTTP/1.0\r\n\r\n"},
+		{large, "GET %[1]s/records HTTP/1.0\r\n\r\n"},
+	} {
+		p.produce(topic, 0, c.value)
+		conn := p.raw(fmt.Sprintf(c.request, at.Path))
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(n, err)
+		}
+		var rs []pulled
+		if err := json.NewDecoder(res.Body).Decode(&rs); err != nil || len(rs) != 1 || rs[0].value(t) != c.value {
+			t.Fatalf("request %d: %d records, %v", n, len(rs), err)
+		}
+		if _, err := io.Copy(io.Discard, conn); err != nil { // until the other side closes
+			t.Fatal(n, err)
+		}
+		p.want(200, "[]", "POST", base+"/offsets", "")
+		p.wantCommitted(group, topic, 0, int64(n)+1)
 	}
 }

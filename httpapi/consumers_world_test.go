@@ -326,7 +326,7 @@ func (p *pull) raw(request string) *net.TCPConn {
 	}
 	p.t.Cleanup(func() { conn.Close() })
 	tcp := conn.(*net.TCPConn)
-	if err := errors.Join(tcp.SetReadBuffer(4<<10), tcp.SetDeadline(time.Now().Add(20*time.Second))); err != nil {
+	if err := tcp.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		p.t.Fatal(err)
 	}
 	if _, err := io.WriteString(tcp, request); err != nil {
