@@ -453,7 +453,17 @@ func TestDeletedSubscriptionsLeaveNoGroup(t *testing.T) {
 	}
 }
 
-var _ letters = (*deadletters.Writer)(nil)
+// What the gateway will hand in.
+var (
+	_ letters  = (*deadletters.Writer)(nil)
+	_ book     = (*subscriptions.Book)(nil)
+	_ registry = (*subscriptions.Registry)(nil)
+	_ health   = (*subscriptions.Health)(nil)
+	_ sender   = (*webhook.Sender)(nil)
+	_ groups   = (*kafka.Groups)(nil)
+	_ offsets  = (*kafka.Offsets)(nil)
+	_ topics   = (*kafka.Admin)(nil)
+)
 
 // told is the attempts of the only hole in a commit that tells of all 201 records.
 func told(c sluice.Commit) int {

@@ -353,20 +353,19 @@ func (s *seat) finish() {
 type replica struct {
 	*Dispatcher
 	house *house
-	hook  *endpoint
 	seats *membership
 	log   *partition.Log
 	dead  bool
 	done  chan struct{}
 }
 
-func (h *house) replica(hook *endpoint) *replica {
+func (h *house) replica(hook sender) *replica {
 	h.t.Helper()
 	log, err := partition.New(partition.Config{RingBytes: 64 << 10, RingRecords: 256, CacheBytes: 1 << 20}, h.source, nil, nil)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	r := &replica{house: h, hook: hook, seats: &membership{sessions: map[string]*seat{}}, log: log, done: make(chan struct{})}
+	r := &replica{house: h, seats: &membership{sessions: map[string]*seat{}}, log: log, done: make(chan struct{})}
 	needs := Needs{Log: log, Book: h, Registry: h, Groups: r.seats, Offsets: offsetsOf{h, &r.dead}, Topics: h, Sender: hook, Letters: h, ClusterID: "c"}
 	r.Dispatcher, err = New(Default(), needs, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
