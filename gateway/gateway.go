@@ -83,7 +83,9 @@ func (g *Gateway) build(ctx context.Context) error {
 		return err
 	}
 	g.stops.add("Kafka clients", stopQuickly, func(context.Context) error { return clients.Close() })
-	admin, offsets, groups := kafka.NewAdmin(clients), kafka.NewOffsets(clients), kafka.NewGroups(clients, log)
+	admin, offsets := kafka.NewAdmin(clients), kafka.NewOffsets(clients)
+	// Joins are paced for each of the two, so that an instance's subscribe does not queue behind five hundred topics.
+	topicGroups, callersGroups := kafka.NewGroups(clients, log), kafka.NewGroups(clients, log)
 	clusterID, err := admin.ClusterID(ctx)
 	if err != nil {
 		return err
@@ -131,7 +133,7 @@ func (g *Gateway) build(ctx context.Context) error {
 		return g.http.Stop(ctx)
 	})
 
-	pulls, err := consumers.New(cfg.Consumers, consumers.Needs{Log: records, Groups: groups, Offsets: offsets, Topics: admin}, log, reg)
+	pulls, err := consumers.New(cfg.Consumers, consumers.Needs{Log: records, Groups: callersGroups, Offsets: offsets, Topics: admin}, log, reg)
 	if err != nil {
 		return err
 	}
@@ -164,7 +166,7 @@ func (g *Gateway) build(ctx context.Context) error {
 	}
 	cfg.Deliver.Replica = instance(cfg)
 	lanes, err := dispatcher.New(cfg.Deliver, dispatcher.Needs{
-		Log: records, Book: book, Registry: registry, Groups: groups, Offsets: offsets, Topics: admin, Sender: sender,
+		Log: records, Book: book, Registry: registry, Groups: topicGroups, Offsets: offsets, Topics: admin, Sender: sender,
 		Letters: deadletters.NewWriter(letterProducer, admin, migrations.DeadLetters, instance(cfg)), Health: health,
 		ClusterID: clusterID, MetadataBytes: metadataBytes,
 	}, log, reg)
