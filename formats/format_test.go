@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -188,5 +189,33 @@ func TestIntegers(t *testing.T) {
 	}
 	if _, _, err := NewScanner([]byte(`01`)).Integer(); err != nil && !errors.As(err, new(*sluice.Error)) {
 		t.Error(err)
+	}
+}
+
+// Names are remembered outside the document, so somebody must pay for them.
+func TestManyNamesArePaidFor(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`[{"a":1}`)
+	for range 3 { // the room of one object is used again for the next
+		b.WriteString(`,{"k":0`)
+		for i := range 10_000 {
+			b.WriteString(`,"` + strconv.Itoa(i) + `":0`)
+		}
+		b.WriteString("}")
+	}
+	b.WriteString("]")
+	s, charged := NewScanner([]byte(b.String())), 0
+	s.Charge = func(n int) error { charged += n; return nil }
+	if _, fault, err := s.Value(); fault != nil || err != nil {
+		t.Fatal(fault, err)
+	}
+	if charged < 10_000*nameCost || charged > 11_000*nameCost {
+		t.Errorf("charged %d bytes", charged)
+	}
+	broke := errors.New("no memory left")
+	s = NewScanner([]byte(b.String()))
+	s.Charge = func(int) error { return broke }
+	if _, _, err := s.Value(); err != broke {
+		t.Errorf("unpaid: %v", err)
 	}
 }

@@ -17,6 +17,10 @@ const MaxDepth = 500
 // Scanner reads one JSON document front to back (RFC 8259, nothing beyond it). The caller asks for what it expects
 // next; after an error the scanner must not be used again.
 type Scanner struct {
+	// Charge, if set, is asked before the scanner takes memory beside the document, in bytes: names of an object are
+	// remembered to find one that stands twice, and a hostile object has millions. Its error ends the scan.
+	Charge func(bytes int) error
+
 	data  []byte
 	pos   int
 	depth int

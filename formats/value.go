@@ -88,6 +88,9 @@ func (s *Scanner) compactObject(to int) (int, error) {
 		}
 		name := to + 1
 		to = s.move(to, start)
+		if err := s.chargeNames(); err != nil {
+			return 0, err
+		}
 		s.names.add(object, s.data, name, to-1, escaped)
 		if err := s.colon(); err != nil {
 			return 0, err
@@ -105,6 +108,16 @@ func (s *Scanner) compactObject(to int) (int, error) {
 		}
 		to = s.put(to, ',')
 	}
+}
+
+// chargeNames asks for the memory of the next names, if it is not paid for. What was paid stays paid: the room is used
+// again.
+func (s *Scanner) chargeNames() error {
+	if s.Charge == nil || len(s.names.spans) < s.names.paid {
+		return nil
+	}
+	s.names.paid += namesAtOnce
+	return s.Charge(namesAtOnce * nameCost)
 }
 
 func (s *Scanner) compactArray(to int) (int, error) {
@@ -136,8 +149,14 @@ func (s *Scanner) compactArray(to int) (int, error) {
 // names finds the first name that stands twice in one object. The objects that are open lie one behind the other.
 type names struct {
 	spans []span
+	paid  int    // how many spans Charge has allowed
 	twice []byte // the name, unescaped; nil while there is none
 }
+
+const (
+	namesAtOnce = 256
+	nameCost    = 96 // a span and its entry in an index, with what a growing slice and map leave free
+)
 
 // span is a name by its place in the document, where nothing is written any more; or, if it had escapes, unescaped.
 type span struct {

@@ -15,6 +15,7 @@ const (
 	writePiece     = 256 << 10        // so that a large answer to a slow reader is not one deadline
 	lingerPatience = 5 * time.Second  // rest-api.md 1.2
 	lingerBytes    = 64 << 20
+	acceptPause    = 5 * time.Millisecond
 )
 
 // listener hands out clientConns and knows those that are open, so that a stop can end what outstays its bound.
@@ -28,10 +29,18 @@ func newListener(ln net.Listener) *listener {
 	return &listener{Listener: ln, open: map[*clientConn]struct{}{}}
 }
 
+// Accept waits out what passes, above all a lack of descriptors: to fasthttp every error is the end of the listener.
 func (l *listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for wait := acceptPause; err != nil; wait = min(2*wait, time.Second) {
+		if passing, ok := errors.AsType[interface {
+			error
+			Temporary() bool
+		}](err); !ok || !passing.Temporary() || errors.Is(err, net.ErrClosed) {
+			return nil, err
+		}
+		time.Sleep(wait)
+		conn, err = l.Listener.Accept()
 	}
 	c := &clientConn{Conn: conn, from: l}
 	l.mu.Lock()

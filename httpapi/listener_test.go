@@ -2,14 +2,20 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/sluicegate/sluice"
 )
 
 func TestGoneNoticesWhoLeft(t *testing.T) {
@@ -137,4 +143,94 @@ func TestAnswersSettle(t *testing.T) {
 		defer l.mu.Unlock()
 		return len(l.open) == 0
 	})
+}
+
+type exhausted struct {
+	net.Listener
+	times int
+}
+
+func (e *exhausted) Accept() (net.Conn, error) {
+	if e.times > 0 {
+		e.times--
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return e.Listener.Accept()
+}
+
+// Fault A6: without descriptors the server waits for some; it neither ends nor spins.
+func TestALackOfDescriptorsIsWaitedOut(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newListener(&exhausted{ln, 4})
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	began := time.Now()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if took := time.Since(began); took < 4*acceptPause {
+		t.Errorf("accepted after %s: that was no pause", took)
+	}
+	l.Close()
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// A stop lets requests under way end, within its bound, and cuts what outstays it.
+func TestStopWaitsAndThenCuts(t *testing.T) {
+	for name, patient := range map[string]bool{"in time": true, "too late": false} {
+		entered, goOn := make(chan struct{}), make(chan struct{})
+		w := start(t)
+		w.kafka.produce = func(_ string, recs []sluice.NewRecord) ([]sluice.Receipt, error) {
+			close(entered)
+			<-goOn
+			return make([]sluice.Receipt, len(recs)), nil
+		}
+		answered := make(chan string, 1)
+		go func() {
+			answered <- w.raw("POST /topics/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 16\r\n\r\n{\"records\":[{}]}")
+		}()
+		<-entered
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		if patient {
+			cancel()
+			ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+		}
+		stopped := make(chan error, 1)
+		go func() { stopped <- w.srv.Stop(ctx) }()
+		eventually(t, "no new connections", func() bool {
+			conn, err := net.Dial("tcp", w.addr)
+			if err == nil {
+				conn.Close()
+			}
+			return err != nil
+		})
+		if patient {
+			close(goOn)
+			if err := <-stopped; err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if got := <-answered; !strings.HasPrefix(got, "HTTP/1.1 200 ") || !strings.Contains(got, "Connection: close\r\n") {
+				t.Errorf("%s: %q", name, got)
+			}
+		} else {
+			if err := <-stopped; !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", name, err)
+			}
+			close(goOn)
+			if got := <-answered; strings.Contains(got, "200") {
+				t.Errorf("%s: %q", name, got)
+			}
+		}
+		cancel()
+	}
 }

@@ -66,6 +66,7 @@ func (b *batch) parse(body []byte) error {
 		return noRecords("null")
 	}
 	b.scanner = formats.NewScanner(body)
+	b.scanner.Charge = func(bytes int) error { return b.charge(int64(bytes)) }
 	s := b.scanner
 	kind, err := s.Kind()
 	switch {
