@@ -81,7 +81,9 @@ func (f *feed) follow(ctx context.Context) {
 		}
 		if kind := sluice.KindOf(err); kind != failing { // a repeated failure is logged when it changes
 			failing = kind
-			f.streams.log.Warn("a partition is followed again, or cannot be", slog.String("partition", f.p.String()), slog.Any("error", err))
+			if err != nil {
+				f.streams.log.Warn("a partition cannot be followed", slog.String("partition", f.p.String()), slog.Any("error", err))
+			}
 		}
 		var pause <-chan time.Time
 		if err != nil {

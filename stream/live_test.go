@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -496,5 +497,45 @@ func TestTheEndIsLogged(t *testing.T) {
 	}
 	if strings.Contains(line, "secret") {
 		t.Error(line)
+	}
+}
+
+// Anything that is not TCP, TLS for one, gets each write in one piece: there is no writev below it.
+func TestOtherConnectionsGetOneWrite(t *testing.T) {
+	w := newWorld(t, nil)
+	w.create("orders", 1, 2)
+	st, err := w.streams.Admit(t.Context(), Request{Topics: []string{"orders"}, Unchunked: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, client := net.Pipe()
+	done := make(chan struct{})
+	go func() { defer close(done); st.Serve(server, []byte("HEAD\n")) }()
+	buf := make([]byte, 128<<10)
+	n, err := client.Read(buf) // a Read of a pipe ends where the Write ends
+	if err != nil || !strings.HasPrefix(string(buf[:n]), "HEAD\nretry: ") || !strings.HasSuffix(string(buf[:n]), "\n\n") {
+		t.Fatalf("first write: %q %v", buf[:n], err)
+	}
+	w.produceN(part("orders", 1), 0, 5)
+	n, err = client.Read(buf)
+	events, perr := parseText(string(buf[:n]))
+	if err != nil || perr != nil || len(events) == 0 || !events[len(events)-1].hasID {
+		t.Fatalf("second write: %q %v %v", buf[:n], err, perr)
+	}
+	_ = client.Close()
+	<-done
+}
+
+// Two goroutines a stream: the one that writes and the one that notices that the client is gone.
+func TestIdleStreamsTakeTwoGoroutines(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.MaxPerAddress = 1000 })
+	w.create("orders", 1, 1)
+	w.tail("topic=orders", "")
+	before := runtime.NumGoroutine()
+	for range 100 {
+		w.tail("topic=orders", "")
+	}
+	if n := runtime.NumGoroutine() - before; n > 210 {
+		t.Errorf("100 streams take %d goroutines", n)
 	}
 }

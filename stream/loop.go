@@ -12,6 +12,8 @@ const (
 	writeBytes   = 64 << 10               // of one write, or one larger frame
 	shortWait    = 500 * time.Millisecond // before a place that could not go on is tried again
 	readPatience = 5 * time.Second        // of one read of history, less if a heartbeat is due before
+	readTurn     = 250 * time.Millisecond // the same where other partitions wait; Kafka's answer serves the next try
+	askAgain     = 10 * time.Millisecond  // after a turn that was too short
 )
 
 var errPanic = errors.New("panic")
@@ -283,8 +285,11 @@ func (st *Stream) advance() (behind bool, wait time.Duration, err error) {
 		if err != nil {
 			return true, 0, err
 		}
-		if !ok {
+		if !ok && time.Now().After(p.wait) {
 			p.wait = time.Now().Add(shortWait)
+		}
+		if !ok {
+			wait = min(wait, time.Until(p.wait))
 		}
 		moved = ok
 	}
@@ -296,8 +301,11 @@ func (st *Stream) advance() (behind bool, wait time.Duration, err error) {
 
 // step reads what comes next of one place, or looks why that cannot be read. ok is false if it must wait.
 func (st *Stream) step(p *place) (ok bool, err error) {
-	until := min(readPatience, max(time.Second, time.Until(st.lastWrite.Add(st.heartbeat))))
-	ctx, cancel := context.WithTimeout(st.ctx, until)
+	patience := min(readPatience, max(time.Second, time.Until(st.lastWrite.Add(st.heartbeat))))
+	if len(st.places) > 1 {
+		patience = readTurn // a partition that does not answer must not hold up the others
+	}
+	ctx, cancel := context.WithTimeout(st.ctx, patience)
 	defer cancel()
 	if p.suspect {
 		return st.inspect(ctx, p)
@@ -313,6 +321,10 @@ func (st *Stream) step(p *place) (ok bool, err error) {
 		ok = next > p.slot.Next
 		st.pass(p, next)
 		return ok, nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.wait = time.Now().Add(askAgain)
+		return false, nil
 	}
 	switch sluice.KindOf(err) {
 	case sluice.OutOfRange:

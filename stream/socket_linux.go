@@ -1,10 +1,20 @@
 package stream
 
 import (
+	"math"
 	"net"
 	"syscall"
 	"time"
 )
+
+// openFiles is how many files this process may open; the Go runtime has raised it as far as it is allowed.
+func openFiles() uint64 {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return math.MaxUint64
+	}
+	return limit.Cur
+}
 
 const tcpUserTimeout = 0x12 // TCP_USER_TIMEOUT, which package syscall does not name
 

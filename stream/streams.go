@@ -111,8 +111,14 @@ func newStreams(c Config, src source, t topics, logger *slog.Logger, reg prometh
 		feeds: map[feedKey]*feed{}, bells: map[string]*bell{}, known: map[string]*knownTopic{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if most := openFiles(); most < uint64(c.MaxStreams)+spareFiles {
+		logger.Warn("the limit of open files is below what the streams may need", slog.Uint64("nofile", most), slog.Int("sse_max_streams", c.MaxStreams))
+	}
 	return s, nil
 }
+
+// spareFiles is what the rest of the process opens.
+const spareFiles = 1000
 
 // Stop drains: new streams are refused, those that are open are told to reconnect, in slices over the configured time
 // or what ctx leaves of it, and then the feeds end. Few streams take less time. When ctx ends, what is left is cut.
