@@ -29,6 +29,13 @@ func (i *Instance) Commit(ctx context.Context) ([]Delivered, error) {
 		return nil, err
 	}
 	defer i.leave()
+	if err := i.commitDelivered(ctx); err != nil {
+		return nil, err
+	}
+	return i.delivered(), nil
+}
+
+func (i *Instance) commitDelivered(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, commitPatience)
 	defer cancel()
 	i.awaitAnswer(ctx, answerPatience)
@@ -37,10 +44,7 @@ func (i *Instance) Commit(ctx context.Context) ([]Delivered, error) {
 		err = i.persist(ctx, i.pending) // without what has gone
 	}
 	i.count("request", err)
-	if err != nil {
-		return nil, err
-	}
-	return i.delivered(), nil
+	return err
 }
 
 // CommitOffsets stores what the client says: the next offset to read of each partition. Without a subscription it is a
@@ -50,6 +54,10 @@ func (i *Instance) CommitOffsets(ctx context.Context, commits []sluice.Commit) e
 		return err
 	}
 	defer i.leave()
+	return i.commitGiven(ctx, commits)
+}
+
+func (i *Instance) commitGiven(ctx context.Context, commits []sluice.Commit) error {
 	if len(commits) == 0 {
 		return nil
 	}
@@ -60,18 +68,36 @@ func (i *Instance) CommitOffsets(ctx context.Context, commits []sluice.Commit) e
 	return err
 }
 
-// Later runs a commit in the background, for clients that do not wait for it.
-func (i *Instance) Later(commit func(ctx context.Context) error) error {
+// CommitLater and CommitOffsetsLater are for clients that do not wait: the commit follows, also when the instance is
+// deleted meanwhile.
+func (i *Instance) CommitLater() error { return i.later(i.commitDelivered) }
+
+// CommitOffsetsLater is CommitOffsets without the wait.
+func (i *Instance) CommitOffsetsLater(commits []sluice.Commit) error {
+	return i.later(func(ctx context.Context) error { return i.commitGiven(ctx, commits) })
+}
+
+func (i *Instance) later(commit func(context.Context) error) error {
 	if err := i.enter(); err != nil {
 		return err
 	}
+	i.mu.Lock()
+	before := i.follows
+	done := make(chan struct{})
+	i.follows = done
+	i.mu.Unlock()
 	started := i.start(func() {
 		defer i.leave()
+		defer close(done)
+		if before != nil {
+			<-before
+		}
 		if err := commit(context.Background()); err != nil {
 			i.log.Warn("commit failed", slog.Any("error", err))
 		}
 	})
 	if !started {
+		close(done)
 		i.leave()
 		return i.cutShort(context.Background())
 	}

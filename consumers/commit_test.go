@@ -223,10 +223,16 @@ func TestAnAsynchronousCommitFollows(t *testing.T) {
 		r.k.produce("orders", 0, "a")
 		i := r.subscribed("g", earliest, "orders")
 		r.want(r.read(i, Want{}), "a")
-		if err := i.Later(func(ctx context.Context) error { _, err := i.Commit(ctx); return err }); err != nil {
+		if err := i.CommitLater(); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait()
+		if err := i.CommitOffsetsLater([]sluice.Commit{{Topic: "returns", Offset: 3}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Delete(t.Context(), "g", i.ID()); err != nil {
+			t.Fatal(err)
+		}
 		r.wantCommitted("g", "orders", 0, 1)
+		r.wantCommitted("g", "returns", 0, 3)
 	})
 }

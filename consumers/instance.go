@@ -49,6 +49,7 @@ type Instance struct {
 	writing chan struct{}               // closed when the answer on its way is settled or lost; nil when there is none
 	bell    chan struct{}               // closed and replaced when one of the above changes
 	told    sluice.Kind                 // of the last auto-commit's failure, which is logged when it changes
+	follows <-chan struct{}             // closed when the last commit that nobody waits for is over; nil if there was none
 	dirty   chan struct{}               // holds a token when auto-commit has something to do
 	turn    sluice.Partition            // where the next read begins, so that no partition waits for ever
 	owed    bool                        // that partition has a record that did not fit: it comes first
@@ -160,8 +161,16 @@ func (i *Instance) depart() {
 	i.changing <- struct{}{} // a change under way ends by i.ended
 	defer i.changing.free()
 	i.mu.Lock()
-	member, leaving := i.member, i.leaving
+	member, leaving, follows := i.member, i.leaving, i.follows
 	i.mu.Unlock()
+	if follows != nil {
+		timer := time.NewTimer(settlePatience)
+		defer timer.Stop()
+		select {
+		case <-follows:
+		case <-timer.C:
+		}
+	}
 	if member != nil {
 		member.cancel()
 		leaving = member.done

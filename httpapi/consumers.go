@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"net/url"
 	"strconv"
@@ -220,24 +219,22 @@ func (s *Server) commitOffsets(c *fiber.Ctx, i *consumers.Instance) error {
 	if err != nil {
 		return err
 	}
-	commit := func(ctx context.Context) error {
-		_, err := i.Commit(ctx)
-		return err
-	}
-	if given {
-		if s.cfg.Pull.CommitOffsets == "last" {
-			for n := range commits {
-				commits[n].Offset++ // the client names the last record it processed, Kafka keeps the next
-			}
+	if s.cfg.Pull.CommitOffsets == "last" {
+		for n := range commits {
+			commits[n].Offset++ // the client names the last record it processed, Kafka keeps the next
 		}
-		commit = func(ctx context.Context) error { return i.CommitOffsets(ctx, commits) }
 	}
-	if later {
-		err = i.Later(commit)
-	} else {
-		ctx, cancel := s.within(commitPatience)
-		defer cancel()
-		err = commit(ctx)
+	ctx, cancel := s.within(commitPatience)
+	defer cancel()
+	switch {
+	case given && later:
+		err = i.CommitOffsetsLater(commits)
+	case given:
+		err = i.CommitOffsets(ctx, commits)
+	case later:
+		err = i.CommitLater()
+	default:
+		_, err = i.Commit(ctx)
 	}
 	if err != nil {
 		return err
