@@ -13,6 +13,7 @@ import (
 // Format is an embedded format: how a key or a value stands in the JSON of a request and an answer.
 type Format byte
 
+// The formats that are built in.
 const (
 	Binary Format = iota // base64, the standard alphabet with padding
 	JSON                 // any JSON value

@@ -43,11 +43,12 @@ func (s *Scanner) WrongType(path, want string) error {
 	return &sluice.Error{Kind: sluice.Malformed, Msg: fmt.Sprintf("Invalid JSON: %s must be %s, at byte %d", path, want, s.pos)}
 }
 
-// DuplicateField and UnknownField are faults of objects whose fields are given.
+// DuplicateField is the fault of an object that has a field twice.
 func DuplicateField(name []byte) error {
 	return &sluice.Error{Kind: sluice.Invalid, Msg: "Duplicate field: " + shown(name)}
 }
 
+// UnknownField is the fault of an object with a field that it should not have.
 func UnknownField(name []byte) error {
 	return &sluice.Error{Kind: sluice.Invalid, Msg: "Unrecognized field: " + shown(name)}
 }

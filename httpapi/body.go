@@ -136,7 +136,7 @@ type inflater struct {
 func (i *inflater) Read(p []byte) (int, error) {
 	n, err := i.z.Read(p)
 	i.out += int64(n)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return n, gzipFailure(i.in, err)
 	}
 	if i.out > ratioFrom && i.out > maxRatio*i.in.n {

@@ -91,12 +91,12 @@ func choose(accept string, offers []media) (m media, exact, ok bool) {
 }
 
 func matches(have, offer string) int {
-	switch {
-	case have == offer:
+	switch have {
+	case offer:
 		return 3
-	case have == "application/*":
+	case "application/*":
 		return 2
-	case have == "*/*":
+	case "*/*":
 		return 1
 	}
 	return 0

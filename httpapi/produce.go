@@ -19,7 +19,7 @@ func (s *Server) produceTopic(c *fiber.Ctx) error {
 
 func (s *Server) producePartition(c *fiber.Ctx) error {
 	number, err := partitionNumber(c)
-	if err != nil && err != errUnknownPartition {
+	if err != nil && !errors.Is(err, errUnknownPartition) {
 		return err
 	}
 	if err != nil {
@@ -247,5 +247,3 @@ func (s *Server) countFailed(c *fiber.Ctx, topic string, failed, size int, code 
 	s.log.Warn("records of a produce failed", slog.String("event", "Produce"), slog.String("transaction_id", of(c).id), slog.String("topic", topic),
 		slog.Int("failed", failed), slog.Int("records", size), slog.Int("error_code", code), slog.String("error", text))
 }
-
-func exchangeID(c *fiber.Ctx) string { return of(c).id }

@@ -86,7 +86,7 @@ func (b *batch) parse(body []byte) error {
 	var seen [5]bool
 	was := "null"
 	err = s.Object(func(name []byte) error {
-		field := -1
+		var field int
 		switch string(name) {
 		case "records":
 			field = 0
@@ -237,7 +237,7 @@ func (b *batch) content(field string) (bytes []byte, text string, err error) {
 	switch {
 	case err != nil || fault == nil:
 		return bytes, "", err
-	case fault == formats.ErrBase64:
+	case errors.Is(fault, formats.ErrBase64):
 		return nil, "Record " + field + " contains invalid base64 encoding", nil
 	}
 	e, _ := errors.AsType[*sluice.Error](fault)

@@ -258,7 +258,7 @@ func TestATooLargeBodyIsRefusedAndTheClientCanReadIt(t *testing.T) {
 	limit := `{"error_code":413,"message":"The request body is larger than the limit of 25165824 bytes."}`
 	for name, length := range map[string]int64{"by its length": 30 << 20, "chunked": -1} {
 		body := io.LimitReader(zeros{}, 30<<20)
-		req, err := http.NewRequest("POST", w.url+"/topics/orders", body)
+		req, err := http.NewRequest(http.MethodPost, w.url+"/topics/orders", body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -269,7 +269,7 @@ func TestATooLargeBodyIsRefusedAndTheClientCanReadIt(t *testing.T) {
 		}
 		b, _ := io.ReadAll(res.Body)
 		res.Body.Close()
-		if res.StatusCode != 413 || string(b) != limit || !res.Close {
+		if res.StatusCode != http.StatusRequestEntityTooLarge || string(b) != limit || !res.Close {
 			t.Errorf("%s: %d %s close=%v", name, res.StatusCode, b, res.Close)
 		}
 	}

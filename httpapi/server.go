@@ -146,7 +146,8 @@ func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*S
 
 // Listen binds. A taken port fails here, and with ":0" the address tells the port.
 func (s *Server) Listen() (net.Addr, error) {
-	ln, err := net.Listen("tcp", s.cfg.Listen)
+	var lc net.ListenConfig
+	ln, err := lc.Listen(s.stopping, "tcp", s.cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", s.cfg.Listen, err)
 	}

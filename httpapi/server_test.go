@@ -410,7 +410,7 @@ func TestTheLogLineHidesCredentials(t *testing.T) {
 			}
 		}
 	}
-	if line.URI != "/topics?timeout=5&ticket&access_token" || line.Status != 200 || line.Method != "GET" || line.ID == "" || line.Headers["Host"] == "" {
+	if line.URI != "/topics?timeout=5&ticket&access_token" || line.Status != 200 || line.Method != http.MethodGet || line.ID == "" || line.Headers["Host"] == "" {
 		t.Errorf("access line: %+v", line)
 	}
 	if strings.Contains(w.logs.String(), "canary") {

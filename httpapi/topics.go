@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/gofiber/fiber/v2"
@@ -109,7 +110,7 @@ func (s *Server) topic(ctx context.Context, c *fiber.Ctx) (sluice.Topic, error) 
 // partition is the topic and the partition of the path, which exists.
 func (s *Server) partition(ctx context.Context, c *fiber.Ctx) (sluice.Topic, int32, error) {
 	number, wrong := partitionNumber(c)
-	if wrong == errNotFound { // no such path, whatever the topic
+	if errors.Is(wrong, errNotFound) { // no such path, whatever the topic
 		return sluice.Topic{}, 0, wrong
 	}
 	topic, err := s.topic(ctx, c)
