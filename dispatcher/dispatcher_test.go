@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/progress"
 	"github.com/sluicegate/sluice/subscriptions"
@@ -595,5 +597,102 @@ func TestAForeignMemberInTheGroupStopsSending(t *testing.T) {
 		h.mu.Unlock()
 		time.Sleep(3 * time.Minute)
 		hook.want(t, "a1", "a2")
+	})
+}
+
+func TestFiftySubscriptionsReadAPartitionOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hook := &endpoint{answer: func(webhook.Delivery) (time.Duration, webhook.Outcome) { return 20 * time.Millisecond, status(200) }}
+		h := newHouse(t)
+		h.topic("t", 1)
+		for i := range 50 {
+			h.subscribe(fmt.Sprint("s", i), nil, "t")
+		}
+		r := h.replica(hook)
+		defer r.close()
+		r.seats.seat("t").begin(1, 0)
+		bytes := 0
+		for i := range 500 {
+			v := fmt.Sprintf("%c%s", 'a'+i%26, strings.Repeat("x", 100))
+			bytes += 1 + len(v)
+			h.produce("t", v)
+			time.Sleep(2 * time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := len(hook.delivered()); n != 50*500 {
+			t.Fatalf("%d delivered", n)
+		}
+		if _, _, read := h.source.Counts(); float64(read) > 1.05*float64(bytes) {
+			t.Errorf("%d bytes read of a partition of %d", read, bytes)
+		}
+	})
+}
+
+func TestMetricsHaveBoundedLabelsAndDieWithTheirSubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg := prometheus.NewPedanticRegistry()
+		hook := &endpoint{answer: refuse(500, 1, "a1")}
+		h := newHouse(t)
+		h.registry = reg
+		h.topic("t", 1)
+		h.subscribe("s", nil, "t")
+		r := h.replica(hook)
+		defer r.close()
+		r.seats.seat("t").begin(1, 0)
+		h.produce("t", "a1", "b1")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		want := map[string]bool{"sluice_deliveries_total": true, "sluice_delivery_seconds": true, "sluice_e2e_lag_seconds": true,
+			"sluice_inflight": true, "sluice_holes": true, "sluice_owned_partitions": true, "sluice_rebalances_total": true,
+			"sluice_commit_seconds": true, "sluice_metadata_bytes": true, "sluice_sender_slots_used": true}
+		of := func() (series int) {
+			families, err := reg.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range families {
+				delete(want, f.GetName())
+				for _, m := range f.GetMetric() {
+					for _, l := range m.GetLabel() {
+						if l.GetName() == "subscription" {
+							series++
+						}
+					}
+				}
+			}
+			return series
+		}
+		if n := of(); n == 0 || len(want) > 0 {
+			t.Errorf("%d series of the subscription; missing %v", n, want)
+		}
+		gone := *h.subs["s"]
+		gone.State, gone.Revision = subscriptions.Deleting, 2
+		h.put(&gone)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := of(); n != 0 {
+			t.Errorf("%d series outlive their subscription", n)
+		}
+	})
+}
+
+func TestMaxInFlightIsSharedByTheOwners(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hook := &endpoint{answer: func(webhook.Delivery) (time.Duration, webhook.Outcome) { return time.Second, status(200) }}
+		h := newHouse(t)
+		h.topic("t", 4)
+		h.subscribe("s", func(s *subscriptions.Subscription) { s.Delivery.MaxInFlight = 20 }, "t")
+		r := h.replica(hook)
+		defer r.close()
+		r.seats.seat("t").begin(1, 1) // one of four partitions
+		for i := range 100 {
+			h.source.Produce(part("t", 1), sluice.NewRecord{Key: fmt.Appendf(nil, "k%d", i), Value: []byte("v")})
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if hook.most != 5 {
+			t.Errorf("%d in flight, want a quarter of 20", hook.most)
+		}
 	})
 }

@@ -38,6 +38,7 @@ type owner struct {
 // own joins the group of a topic.
 func (d *Dispatcher) own(topic string) *owner {
 	ctx, cancel := context.WithCancel(d.membership)
+	d.metrics.sessions.WithLabelValues(topic).Set(0)
 	o := &owner{d: d, topic: topic, stop: cancel, done: make(chan struct{}), claims: map[int32]*claim{}}
 	d.work.Go(func() {
 		defer close(o.done)
@@ -177,6 +178,7 @@ func (o *owner) expire() {
 	}
 	defer o.turn.Unlock()
 	if time.Since(o.ended) >= keepFor {
+		o.d.log.LogAttrs(context.Background(), slog.LevelError, "no session for a minute: the topic is not delivered by this replica", slog.String("topic", o.topic))
 		o.dropAll()
 	}
 }

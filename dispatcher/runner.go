@@ -29,8 +29,7 @@ type runner struct {
 	revision int64 // of the plan; belongs to the claim's reconciling
 
 	// Of the goroutine that runs.
-	local    event // what carrying out a command led to at once
-	hasLocal bool
+	handed   *slot   // granted at once, and not yet told to the lane
 	wants    [2]want // the load and the read to make when nothing else is left
 	wanted   [2]bool
 	slot     *slot // the wish that was not granted yet
@@ -121,9 +120,9 @@ func (r *runner) step(e event) []command {
 // next is the next event: what a command led to first, then what was posted, then a read. When there is nothing it
 // tells the committer what changed and sets the timer, and the goroutine ends.
 func (r *runner) next() (event, bool) {
-	if r.hasLocal {
-		r.hasLocal = false
-		return r.local, true
+	if w := r.handed; w != nil {
+		r.handed = nil
+		return event{kind: evGranted, slot: w}, true
 	}
 	for {
 		e, turn := r.take()
@@ -186,9 +185,9 @@ func (r *runner) settle() {
 	left := r.inbox[r.head:]
 	r.inbox, r.head, r.running = nil, 0, false
 	r.mu.Unlock()
-	if r.hasLocal {
-		left = append(left, r.local)
-		r.hasLocal = false
+	if r.handed != nil {
+		r.d.slots.release(r.handed)
+		r.handed = nil
 	}
 	for _, e := range left {
 		switch e.kind {
@@ -229,7 +228,7 @@ func (r *runner) trim() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.active && !r.running && !r.dropped && r.inbox != nil {
-		r.inbox, r.local = nil, event{}
+		r.inbox = nil
 		r.lane.trim()
 	}
 	r.active = false

@@ -56,7 +56,7 @@ func (r *runner) ask(c *command) {
 	}
 	r.slot = nil
 	if r.d.slots.ask(w) {
-		r.local, r.hasLocal = event{kind: evGranted, slot: w}, true
+		r.handed = w
 		return
 	}
 	r.slot = w

@@ -37,6 +37,8 @@ type house struct {
 	letters []deadletters.Letter
 	deaf    error // what dead letters are answered with
 	counts  map[string]int32
+
+	registry prometheus.Registerer // of the next replica's metrics
 }
 
 func newHouse(t *testing.T) *house {
@@ -367,7 +369,7 @@ func (h *house) replica(hook sender) *replica {
 	}
 	r := &replica{house: h, seats: &membership{sessions: map[string]*seat{}}, log: log, done: make(chan struct{})}
 	needs := Needs{Log: log, Book: h, Registry: h, Groups: r.seats, Offsets: offsetsOf{h, &r.dead}, Topics: h, Sender: hook, Letters: h, ClusterID: "c"}
-	r.Dispatcher, err = New(Default(), needs, slog.New(slog.DiscardHandler), nil)
+	r.Dispatcher, err = New(Default(), needs, slog.New(slog.DiscardHandler), h.registry)
 	if err != nil {
 		h.t.Fatal(err)
 	}
