@@ -3,6 +3,7 @@ package kafka
 import (
 	"cmp"
 	"context"
+	"maps"
 	"regexp"
 	"slices"
 	"sync"
@@ -180,18 +181,21 @@ func (m *metadata) take(answer *sarama.MetadataResponse, name string, at time.Ti
 	if answer.ClusterID != nil {
 		m.cluster = *answer.ClusterID
 	}
+	older := func(_ string, known dated) bool { return !known.at.After(at) } // a slow answer removes nothing newer
 	if name == "" {
-		clear(m.topics)
+		maps.DeleteFunc(m.topics, older)
 		m.listed = at
 	}
 	for _, t := range answer.Topics {
+		if !older(t.Name, m.topics[t.Name]) {
+			continue
+		}
+		delete(m.topics, t.Name)
 		switch t.Err {
 		case sarama.ErrNoError:
 			m.topics[t.Name] = dated{Topic: describe(t), at: at}
 		case sarama.ErrUnknownTopicOrPartition, sarama.ErrInvalidTopic:
-			delete(m.topics, t.Name)
 		default:
-			delete(m.topics, t.Name)
 			if name != "" {
 				return t.Err
 			}
