@@ -107,6 +107,7 @@ func streamers(t *testing.T, change ...func(*Config, *stream.Config)) *streamer 
 	if err != nil {
 		t.Fatal(err)
 	}
+	server.app.Server().ReadTimeout, server.app.Server().WriteTimeout = time.Second, time.Second
 	addr, err := server.Listen()
 	if err != nil {
 		t.Fatal(err)
