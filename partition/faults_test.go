@@ -276,3 +276,36 @@ func TestAReaderPassesMarkersAtTheEnd(t *testing.T) {
 		t.Errorf("range %v, %v", r, err)
 	}
 }
+
+// With all brokers gone readers fail within seconds, and when Kafka is back they go on by themselves.
+func TestReadersGoOnWhenKafkaIsBack(t *testing.T) {
+	c := backend.Cluster(t, 1)
+	ctx := deadline(t, 2*time.Minute)
+	p := sluice.Partition{Topic: c.Topic(t, "outage", 1)}
+	l := kafkaLog(t, c.Brokers, partition.Default())
+	r := startPull(ctx, t, l, p)
+	w := newWriter(t, c.Brokers)
+	w.write(ctx, p, 0, 100, 100)
+	r.await(ctx, t, 100)
+
+	c.Kill(t, 1)
+	begin := time.Now()
+	if _, _, err := l.Read(ctx, p, 50, 100); err != nil {
+		t.Errorf("what is in memory: %v", err)
+	}
+	other := sluice.Partition{Topic: p.Topic, Isolation: sluice.ReadUncommitted}
+	if _, _, err := l.Read(ctx, other, 50, 100); sluice.KindOf(err) != sluice.Unavailable || time.Since(begin) > 5*time.Second {
+		t.Errorf("what is not: %v after %v", err, time.Since(begin))
+	}
+	if _, err := l.Range(ctx, other); sluice.KindOf(err) != sluice.Unavailable {
+		t.Errorf("range: %v", err)
+	}
+
+	c.Start(t, 1)
+	w.write(ctx, p, 100, 100, 100)
+	took := r.await(ctx, t, 200)
+	t.Logf("%v after the write", took)
+	if took > 10*time.Second {
+		t.Errorf("readers took %v", took)
+	}
+}

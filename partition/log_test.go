@@ -419,3 +419,76 @@ func TestMetricsTellWhatAnswered(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// A record larger than the ring goes through the cache: nobody fetches it again.
+func TestARecordLargerThanTheRingIsReadOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, m := bench(t, partition.Default())
+		<-l.Changed(orders)
+		m.Produce(orders, sluice.NewRecord{Value: make([]byte, 5<<20)})
+		m.Produce(orders, sluice.NewRecord{Value: []byte("after")})
+		synctest.Wait()
+		for range 10 {
+			recs, err := readTo(t.Context(), l, orders, 0, 2, 1000)
+			if err != nil || len(recs) != 2 || len(recs[0].Value) != 5<<20 {
+				t.Fatal(len(recs), err)
+			}
+		}
+		if fetches, _, _ := m.Counts(); fetches != 0 {
+			t.Errorf("%d fetches", fetches)
+		}
+		if err := l.Check(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// lagging is a Source whose live feed stands still until it is let go.
+type lagging struct {
+	*partitiontest.Memory
+	gate chan struct{}
+}
+
+func (s lagging) Follow(ctx context.Context, p sluice.Partition, from int64, add func(sluice.Chunk)) error {
+	return s.Memory.Follow(ctx, p, from, func(c sluice.Chunk) {
+		if c.Next > c.From {
+			<-s.gate
+		}
+		add(c)
+	})
+}
+
+// Replicas differ by milliseconds: an offset that another has seen is no gap and no error here, but the end.
+func TestAReaderAheadOfThisReplicaWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := lagging{partitiontest.NewMemory(), make(chan struct{})}
+		source.Create(orders)
+		l, err := partition.New(partition.Default(), source, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stop(t, l)
+		<-l.Changed(orders)
+		source.Produce(orders, values(0, 10)...)
+		bell := l.Changed(orders)
+		synctest.Wait()
+		for range 3 {
+			if recs, next, err := l.Read(t.Context(), orders, 10, 100); len(recs) != 0 || next != 10 || err != nil {
+				t.Fatal(recs, next, err)
+			}
+		}
+		if fetches, _, _ := source.Counts(); fetches != 1 {
+			t.Errorf("%d fetches to learn one end", fetches)
+		}
+		rung(t, bell, false)
+		if _, _, err := l.Read(t.Context(), orders, 11, 100); sluice.KindOf(err) != sluice.OutOfRange {
+			t.Errorf("above the broker's end: %v", err)
+		}
+		close(source.gate)
+		rung(t, bell, true)
+		source.Produce(orders, values(10, 20)...)
+		if recs, err := readTo(t.Context(), l, orders, 10, 20, 100); err != nil || len(recs) != 10 {
+			t.Error(len(recs), err)
+		}
+	})
+}
