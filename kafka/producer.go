@@ -153,16 +153,20 @@ func (p *Producer) Run(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
 	for pause(ctx, refreshAge/3) {
-		p.mu.Lock()
-		now := time.Now()
-		for _, t := range p.topics {
-			if now.Sub(t.at) > refreshAge && now.Sub(t.used) < unusedAfter {
-				p.locate(t)
-			}
-		}
-		p.mu.Unlock()
+		p.refresh(time.Now())
 	}
 	return nil
+}
+
+// refresh looks up the topics that were written to lately and not looked at for a while.
+func (p *Producer) refresh(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.topics {
+		if now.Sub(t.at) > refreshAge && now.Sub(t.used) < unusedAfter {
+			p.locate(t)
+		}
+	}
 }
 
 // Stop turns new callers away and waits until all records have their receipts, or ctx ends: then those that are left get

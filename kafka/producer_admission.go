@@ -118,7 +118,7 @@ func (p *Producer) place(t *topic, sub *submission) error {
 			continue
 		}
 		it.queue = t.queues[number]
-		if s := it.queue.leader; s != nil && s.bytes >= senderBytes {
+		if it.queue.full() {
 			return &sluice.Error{Kind: sluice.Overloaded, Msg: "Too many records wait for one Kafka broker.", RetryAfter: retryAfter}
 		}
 		if p.unreachable(it.queue) {
@@ -140,6 +140,14 @@ func (p *Producer) place(t *topic, sub *submission) error {
 		}
 	}
 	return nil
+}
+
+// full reports whether so much waits for the partition's broker that callers are turned away.
+func (q *queue) full() bool {
+	if q.leader == nil {
+		return q.bytes >= senderBytes
+	}
+	return q.leader.bytes >= senderBytes
 }
 
 // unreachable reports whether neither the partition's broker nor any other answers. Then a caller hears so at once,

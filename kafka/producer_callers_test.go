@@ -72,7 +72,8 @@ func TestMemoryIsTheCallersAgain(t *testing.T) {
 	}
 }
 
-// A partition that is added takes records as soon as somebody names it, and keys and keyless records find it without.
+// A partition that is added takes records once the topic is looked up again, which Run does, and at the latest three
+// seconds after somebody names it.
 func TestNewPartitionIsFound(t *testing.T) {
 	k := backend.Kafka(t)
 	p, _, _ := wiredProducer(t, k)
@@ -106,6 +107,16 @@ func TestNewPartitionIsFound(t *testing.T) {
 	if len(seen) != 3 {
 		t.Errorf("keyless records went to %v", seen)
 	}
+
+	if err := admin.CreatePartitions(topic, 5, nil, false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "refreshed", func() bool {
+		p.refresh(time.Now().Add(refreshAge))
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.topics[topic].queues) == 5
+	})
 }
 
 // Who may not write idempotently, or not see the topic, hears so at once and by its kind.
