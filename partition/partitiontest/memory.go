@@ -15,10 +15,10 @@ type Memory struct {
 	parts map[key]*part
 	bell  chan struct{}
 
-	Fetches int   // one-shot fetches
-	Bytes   int   // bytes of records that were fetched or followed
-	Follows int   // calls of Follow
-	Fail    error // of every call while it is set; a Follow under way ends with it
+	fetches int   // one-shot fetches
+	bytes   int   // of records that were fetched or followed
+	follows int   // calls of Follow
+	fail    error // of every call while it is set; a Follow under way ends with it
 	hold    chan struct{}
 }
 
@@ -101,7 +101,7 @@ func (m *Memory) DeleteBefore(p sluice.Partition, offset int64) {
 }
 
 // SetFail lets every call fail, or none with nil.
-func (m *Memory) SetFail(err error) { m.change(func() { m.Fail = err }) }
+func (m *Memory) SetFail(err error) { m.change(func() { m.fail = err }) }
 
 // Hold lets fetches wait until the function it returns is called.
 func (m *Memory) Hold() (release func()) {
@@ -117,7 +117,7 @@ func (m *Memory) Hold() (release func()) {
 func (m *Memory) Counts() (fetches, follows, bytes int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.Fetches, m.Follows, m.Bytes
+	return m.fetches, m.follows, m.bytes
 }
 
 func (m *Memory) append(p sluice.Partition, hidden bool, recs ...sluice.NewRecord) {
@@ -161,8 +161,8 @@ func (m *Memory) Range(_ context.Context, p sluice.Partition) (sluice.Range, err
 }
 
 func (m *Memory) find(p sluice.Partition) (*part, error) {
-	if m.Fail != nil {
-		return nil, m.Fail
+	if m.fail != nil {
+		return nil, m.fail
 	}
 	if at := m.parts[key{p.Topic, p.Number}]; at != nil {
 		return at, nil
@@ -178,7 +178,7 @@ func (m *Memory) find(p sluice.Partition) (*part, error) {
 // Fetch is the contract's.
 func (m *Memory) Fetch(ctx context.Context, p sluice.Partition, from int64, maxBytes int) (sluice.Chunk, error) {
 	m.mu.Lock()
-	m.Fetches++
+	m.fetches++
 	hold := m.hold
 	m.mu.Unlock()
 	if hold != nil {
@@ -226,14 +226,14 @@ func (m *Memory) read(p sluice.Partition, from int64, maxBytes int) (sluice.Chun
 			}
 		}
 	}
-	m.Bytes += read
+	m.bytes += read
 	return c, nil
 }
 
 // Follow is the contract's.
 func (m *Memory) Follow(ctx context.Context, p sluice.Partition, from int64, add func(sluice.Chunk)) error {
 	m.mu.Lock()
-	m.Follows++
+	m.follows++
 	m.mu.Unlock()
 	for first := true; ; first = false {
 		m.mu.Lock()
