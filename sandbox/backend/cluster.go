@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// RealCluster is an Apache Kafka 4.1 of the test's own, so that its nodes may be killed. Nodes count from 1.
+// RealCluster is an Apache Kafka of the test's own, so that its nodes may be killed. Nodes count from 1.
 type RealCluster struct {
 	Broker
 	script string
@@ -23,14 +23,17 @@ type RealCluster struct {
 	dir    string
 }
 
-// Cluster starts a real cluster of 1 or 3 nodes from the jars that deployments/local/kafka-local.sh fetched. On another
-// back end than kafka41 the test does not run.
+// Cluster starts a real cluster from the jars that the scripts in deployments/local fetched: 1 or 3 nodes of Kafka 4.1,
+// or one of Kafka 2.8 with its ZooKeeper. What the back end has not, does not run.
 func Cluster(t testing.TB, nodes int) *RealCluster {
 	t.Helper()
-	if Name() != Kafka41 {
-		NotRun(t, "needs real brokers of its own to kill; runs on kafka41")
+	if Name() == KFake {
+		NotRun(t, "needs real brokers of its own to kill; runs on the real ones")
 	}
-	script, libs := recipe(t, Kafka41)
+	if Name() == Kafka28 && nodes > 1 {
+		NotRun(t, fmt.Sprintf("needs %d brokers; runs on kafka41", nodes))
+	}
+	script, libs := recipe(t, Name())
 	dir, err := os.MkdirTemp("/var/tmp", "sluice-kafka-")
 	if err != nil {
 		t.Fatal(err)
@@ -42,12 +45,12 @@ func Cluster(t testing.TB, nodes int) *RealCluster {
 	c := &RealCluster{script: script, dir: dir, env: append(os.Environ(), "KL="+dir, fmt.Sprint("SHIFT=", shift), "HEAP=256m", "TIER=1")}
 	c.Name = Name()
 	for i := range nodes {
-		c.Brokers = append(c.Brokers, fmt.Sprintf("127.0.0.1:%d", 9092+2*i+shift))
+		c.Brokers = append(c.Brokers, fmt.Sprintf("127.0.0.1:%d", firstPort(Name())+2*i+shift))
 	}
 	t.Cleanup(func() {
 		c.run(t, "down")
 		for n := 1; t.Failed() && n <= nodes; n++ {
-			said, _ := os.ReadFile(filepath.Join(dir, fmt.Sprintf("node%d.log", n))) // of its last start
+			said, _ := os.ReadFile(c.file(n, "node%d.log", "broker.log")) // of its last start
 			t.Logf("node %d said last: %s", n, said[max(0, len(said)-1500):])
 		}
 		if err := os.RemoveAll(dir); err != nil {
@@ -63,9 +66,9 @@ func Cluster(t testing.TB, nodes int) *RealCluster {
 func freeShift(t testing.TB) int {
 	t.Helper()
 	for range 200 {
-		shift := (rand.IntN(10_000) - 6_500) / 2 * 2
+		shift := (rand.IntN(9_500) - 6_500) / 2 * 2
 		free := true
-		for _, first := range []int{9092, 19093, 29092} { // clients, controller quorum, SASL
+		for _, first := range []int{9092, 19093, 29092, 12092, 12181} { // 4.1: clients, quorum, SASL; 2.8: clients, ZooKeeper
 			for n := range 3 {
 				l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+2*n+shift))
 				if err != nil {
@@ -123,7 +126,7 @@ func (c *RealCluster) signal(t testing.TB, n int, s syscall.Signal) {
 
 func (c *RealCluster) pid(t testing.TB, n int) int {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(c.dir, fmt.Sprint("pid", n)))
+	raw, err := os.ReadFile(c.file(n, "pid%d", "broker.pid"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +135,14 @@ func (c *RealCluster) pid(t testing.TB, n int) int {
 		t.Fatal(err)
 	}
 	return pid
+}
+
+// file is what the scripts call a file of node n.
+func (c *RealCluster) file(n int, kafka41, kafka28 string) string {
+	if c.Name == Kafka28 {
+		return filepath.Join(c.dir, kafka28)
+	}
+	return filepath.Join(c.dir, fmt.Sprintf(kafka41, n))
 }
 
 // run calls the script. The brokers it starts write to files of their own, so its output ends with it.

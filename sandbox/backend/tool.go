@@ -28,6 +28,14 @@ func recipe(t testing.TB, name string) (script, libs string) {
 	return script, libs
 }
 
+// firstPort is where the back end's script listens without SHIFT.
+func firstPort(name string) int {
+	if name == Kafka28 {
+		return 12092
+	}
+	return 9092
+}
+
 // Tool is one of Kafka's own command-line tools, e.g. ConsoleProducer, ready to start against this broker; the tools
 // are Java and come with the real back ends, so on the embedded one the test does not run. The caller sets Stdin and
 // Stdout. The process is exec'ed by the script, in a group of its own; ctx kills it.
@@ -45,11 +53,7 @@ func (b *Broker) Tool(ctx context.Context, t testing.TB, class string, args ...s
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := 9092
-	if b.Name == Kafka28 {
-		first = 12092
-	}
 	cmd := exec.CommandContext(ctx, script, append([]string{"tool", class}, args...)...)
-	cmd.Env = append(os.Environ(), "KL="+filepath.Dir(libs), fmt.Sprint("SHIFT=", n-first))
+	cmd.Env = append(os.Environ(), "KL="+filepath.Dir(libs), fmt.Sprint("SHIFT=", n-firstPort(b.Name)))
 	return cmd
 }
