@@ -195,6 +195,7 @@ func (q *queue) takeBack(b *batch, v verdict, block *sarama.ProduceResponseBlock
 	case fenced:
 		q.id = identity{}
 	case denied:
+		q.tries = 0 // an answer is an answer: the next batch need not wait
 		for _, it := range items {
 			it.finish(sluice.Receipt{Partition: q.number, Offset: -1, Err: kafkaError("produce to "+q.String(), cause)})
 		}

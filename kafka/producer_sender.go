@@ -215,13 +215,16 @@ func (p *Producer) unreached(s *sender, err error) time.Duration {
 		p.log.Warn("broker not reached", "broker", s.id, "error", err)
 	}
 	e := kafkaError(fmt.Sprintf("reach broker %d", s.id), err)
-	kind := sluice.KindOf(e)
-	shut := kind == sluice.Unauthorized || kind == sluice.Forbidden
+	if kind := sluice.KindOf(e); kind == sluice.Unauthorized || kind == sluice.Forbidden {
+		for _, q := range s.ready {
+			q.fail(e)
+			q.state = idle
+		}
+		s.ready = nil
+		return 0 // nothing waits: the next caller's records try again
+	}
 	for _, q := range s.ready {
 		q.cause = err
-		if shut {
-			q.fail(e)
-		}
 		p.locate(q.topic)
 	}
 	return backoff(s.tries)
