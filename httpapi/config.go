@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 )
 
@@ -39,6 +40,16 @@ func Default() Config {
 		GTGKafkaGrace: 30 * time.Second, AppName: "UPP - MSK Kafka REST Proxy (Sluice)", SystemCode: "msk-kafka-proxy",
 		PanicGuideURL: "https://runbooks.ftops.tech", Pull: defaultPull(),
 	}
+}
+
+// inflight is the budget for request bodies: as set, but by default never more than half of GOMEMLIMIT, the other half
+// being what the rest of the process needs.
+func (c Config) inflight() int64 {
+	limit := debug.SetMemoryLimit(-1) // a negative one only asks
+	if half := limit / 2; c.InflightBytes == Default().InflightBytes && half < c.InflightBytes {
+		return max(half, int64(c.MaxBodyBytes))
+	}
+	return c.InflightBytes
 }
 
 // Validate names the first setting that cannot work.

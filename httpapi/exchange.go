@@ -99,10 +99,13 @@ func (s *Server) record(c *fiber.Ctx, x *exchange) {
 	attrs := make([]slog.Attr, 0, 14)
 	attrs = append(attrs,
 		slog.Int64("responsetime", took.Milliseconds()), slog.String("host", remoteIP(c)), slog.String("method", x.method),
-		slog.String("transaction_id", x.id), slog.String("uri", uri), slog.String("protocol", c.Protocol()),
+		slog.String("transaction_id", x.id), slog.String("uri", uri), slog.String("protocol", string(c.Request().Header.Protocol())),
 		slog.Int("status", status), slog.Int("size", sizeOf(c.Response())),
-		slog.String("referer", redactedURI(c.Get(fiber.HeaderReferer))), slog.String("userAgent", strings.Clone(c.Get(fiber.HeaderUserAgent))),
+		slog.String("userAgent", strings.Clone(c.Get(fiber.HeaderUserAgent))),
 		loggedHeaders(c))
+	if referer := c.Get(fiber.HeaderReferer); referer != "" {
+		attrs = append(attrs, slog.String("referer", redactedURI(referer)))
+	}
 	if ids := uuids.FindAllString(uri, -1); ids != nil {
 		attrs = append(attrs, slog.String("uuid", strings.Join(ids, ",")))
 	}

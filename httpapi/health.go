@@ -120,7 +120,7 @@ func (s *Server) buildInfo(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	s.send(c, fiber.StatusOK, fiber.MIMEApplicationJSONCharsetUTF8, body)
+	s.send(c, fiber.StatusOK, "application/json; charset=UTF-8", body)
 	return nil
 }
 

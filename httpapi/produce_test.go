@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -343,5 +345,43 @@ func TestContentTypes(t *testing.T) {
 		if a := w.call("POST", "/topics/orders", `{"records":[{"value":"YQ=="}]}`, "Content-Type", ct); a.status != 200 {
 			t.Errorf("%s: %d %s", ct, a.status, a.body)
 		}
+	}
+}
+
+// Fault F21: the outcome is determined and logged although nobody waits for it any more.
+func TestAClientThatLeavesDuringProduceChangesNothing(t *testing.T) {
+	w := start(t)
+	entered, goOn := make(chan struct{}), make(chan struct{})
+	w.kafka.produce = func(_ string, recs []sluice.NewRecord) ([]sluice.Receipt, error) {
+		close(entered)
+		<-goOn
+		return make([]sluice.Receipt, len(recs)), nil
+	}
+	conn, err := net.Dial("tcp", w.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(conn, "POST /topics/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 16\r\n\r\n{\"records\":[{}]}")
+	<-entered
+	conn.Close()
+	close(goOn)
+	eventually(t, "the request is logged", func() bool { return strings.Contains(w.logs.String(), `"uri":"/topics/orders"`) })
+	eventually(t, "nothing is left of it", func() bool {
+		w.srv.ln.mu.Lock()
+		defer w.srv.ln.mu.Unlock()
+		return len(w.srv.ln.open) == 0
+	})
+}
+
+func TestTheBudgetLeavesRoomUnderAMemoryLimit(t *testing.T) {
+	limit := debug.SetMemoryLimit(128 << 20)
+	defer debug.SetMemoryLimit(limit)
+	c := Default()
+	if got := c.inflight(); got != 64<<20 {
+		t.Errorf("by default %d", got)
+	}
+	c.InflightBytes = 100 << 20
+	if got := c.inflight(); got != 100<<20 {
+		t.Errorf("as set %d", got)
 	}
 }

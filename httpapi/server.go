@@ -114,7 +114,7 @@ func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*S
 	if reg == nil {
 		reg = prometheus.NewRegistry()
 	}
-	s := &Server{cfg: c, needs: needs, log: log, budget: newBudget(c.InflightBytes, reg), metrics: newMetrics(reg)}
+	s := &Server{cfg: c, needs: needs, log: log, budget: newBudget(c.inflight(), reg), metrics: newMetrics(reg)}
 	s.checks = newChecks(c, needs, log)
 	s.proxies, _ = prefixes(c.Pull.TrustedProxies) // Validate has read them
 	s.stopping, s.stop = context.WithCancel(context.Background())

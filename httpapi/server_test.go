@@ -398,6 +398,7 @@ func TestTheLogLineHidesCredentials(t *testing.T) {
 	w.call("GET", "/topics?timeout=5&ticket=canary1&access_token=canary2", "", "Authorization", "Basic canary3", "Cookie", "canary4", "Referer", "http://u:canary5@h/?k=canary6")
 	var line struct {
 		URI     string            `json:"uri"`
+		Proto   string            `json:"protocol"`
 		Status  int               `json:"status"`
 		Method  string            `json:"method"`
 		ID      string            `json:"transaction_id"`
@@ -410,7 +411,7 @@ func TestTheLogLineHidesCredentials(t *testing.T) {
 			}
 		}
 	}
-	if line.URI != "/topics?timeout=5&ticket&access_token" || line.Status != 200 || line.Method != http.MethodGet || line.ID == "" || line.Headers["Host"] == "" {
+	if line.URI != "/topics?timeout=5&ticket&access_token" || line.Status != 200 || line.Method != http.MethodGet || line.ID == "" || line.Headers["Host"] == "" || line.Proto != "HTTP/1.1" {
 		t.Errorf("access line: %+v", line)
 	}
 	if strings.Contains(w.logs.String(), "canary") {
