@@ -236,7 +236,7 @@ func (g *Gateway) drain(ctx context.Context) error {
 }
 
 // Migrate runs the pending migrations and nothing else.
-func Migrate(ctx context.Context, c Stores, log *slog.Logger) error {
+func Migrate(ctx context.Context, c Stores, log *slog.Logger) (err error) {
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -244,12 +244,12 @@ func Migrate(ctx context.Context, c Stores, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer clients.Close()
+	defer func() { err = errors.Join(err, clients.Close()) }()
 	store, err := openStore(ctx, c, log)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() { err = errors.Join(err, store.Close()) }()
 	return migrations.Run(ctx, migrations.Target{Topics: kafka.NewAdmin(clients), Redis: store.Client(), MaxRecordBytes: c.Kafka.MaxRecordBytes}, log)
 }
 
