@@ -129,6 +129,7 @@ func (s *sim) buried(k deliveryKey) bool {
 }
 
 func (s *sim) launch(name string) {
+	s.house.metadataBytes = []int{0, 0, 300}[s.rnd.IntN(3)] // a third of the brokers' operators are stingy
 	s.alive = append(s.alive, s.house.replica(simHook{s, name}))
 }
 
@@ -169,6 +170,22 @@ func (s *sim) remove(i int, crash bool) {
 	s.rebalance()
 }
 
+// freeze is a process that is stopped and goes on after its partitions went to others.
+func (s *sim) freeze(i int) {
+	r := s.alive[i]
+	seat := r.seats.seat("t")
+	seat.mu.Lock()
+	seat.valid = false
+	seat.mu.Unlock()
+	s.alive = slices.Delete(s.alive, i, i+1)
+	time.Sleep(10 * time.Second)
+	s.rebalance()
+	time.Sleep(time.Duration(s.rnd.IntN(5000)) * time.Millisecond)
+	seat.finish()
+	s.alive = append(s.alive, r)
+	s.rebalance()
+}
+
 func (s *sim) produce(n int) {
 	for range n {
 		key := byte('a' + s.rnd.IntN(6))
@@ -194,6 +211,8 @@ func (s *sim) run(turns int) {
 		case k == 5 && len(s.alive) > 1:
 			crashes++
 			s.remove(s.rnd.IntN(len(s.alive)), true)
+		case k == 19 && len(s.alive) > 1:
+			s.freeze(s.rnd.IntN(len(s.alive)))
 		case k == 6:
 			s.set(func() { s.down = !s.down })
 		case k == 7:
@@ -212,12 +231,25 @@ func (s *sim) run(turns int) {
 			s.house.mu.Lock()
 			s.house.deaf = nil
 			s.house.mu.Unlock()
+		case k == 13:
+			s.house.source.SetFail(&sluice.Error{Kind: sluice.Unavailable})
+		case k < 16:
+			s.house.source.SetFail(nil)
+		case k == 16:
+			s.house.mu.Lock()
+			s.house.mute = &sluice.Error{Kind: sluice.Unavailable}
+			s.house.mu.Unlock()
+		case k < 19:
+			s.house.mu.Lock()
+			s.house.mute = nil
+			s.house.mu.Unlock()
 		}
 	}
 	s.set(func() { s.kind, s.down = true, false })
 	s.house.mu.Lock()
-	s.house.refuse, s.house.deaf = nil, nil
+	s.house.refuse, s.house.deaf, s.house.mute = nil, nil, nil
 	s.house.mu.Unlock()
+	s.house.source.SetFail(nil)
 	time.Sleep(8 * time.Hour)
 	synctest.Wait()
 	s.check(crashes)

@@ -37,8 +37,10 @@ type house struct {
 	letters []deadletters.Letter
 	deaf    error // what dead letters are answered with
 	counts  map[string]int32
+	mute    error // what reading positions is answered with
 
-	registry prometheus.Registerer // of the next replica's metrics
+	metadataBytes int                   // what the brokers take, of the next replica; 0 is the default
+	registry      prometheus.Registerer // of the next replica's metrics
 }
 
 func newHouse(t *testing.T) *house {
@@ -187,6 +189,9 @@ func (o offsetsOf) Commit(_ context.Context, c sluice.GroupCommit) []error {
 func (o offsetsOf) Groups(_ context.Context, p sluice.Partition, groups []string) (map[string]sluice.Commit, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.mute != nil {
+		return nil, o.mute
+	}
 	found := map[string]sluice.Commit{}
 	for _, g := range groups {
 		if c, ok := o.commits[g][p]; ok {
@@ -368,7 +373,8 @@ func (h *house) replica(hook sender) *replica {
 		h.t.Fatal(err)
 	}
 	r := &replica{house: h, seats: &membership{sessions: map[string]*seat{}}, log: log, done: make(chan struct{})}
-	needs := Needs{Log: log, Book: h, Registry: h, Groups: r.seats, Offsets: offsetsOf{h, &r.dead}, Topics: h, Sender: hook, Letters: h, ClusterID: "c"}
+	needs := Needs{Log: log, Book: h, Registry: h, Groups: r.seats, Offsets: offsetsOf{h, &r.dead}, Topics: h, Sender: hook, Letters: h,
+		ClusterID: "c", MetadataBytes: h.metadataBytes}
 	r.Dispatcher, err = New(Default(), needs, slog.New(slog.DiscardHandler), h.registry)
 	if err != nil {
 		h.t.Fatal(err)
