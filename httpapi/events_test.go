@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -404,5 +406,53 @@ func TestDrainEndsStreamsInOrder(t *testing.T) {
 	body, _ := io.ReadAll(resp.Body)
 	if resp.StatusCode != 200 || !strings.Contains(string(body), `"error_code":50311,"message":"Replica is draining.","retriable":true`) {
 		t.Errorf("a connect while draining: %d %s", resp.StatusCode, body)
+	}
+}
+
+// Clients that leave at any moment, before, while and after their connection is taken over, leave nothing behind.
+func TestAbortedConnectsLeaveNothingBehind(t *testing.T) {
+	s := streamers(t, func(_ *Config, c *stream.Config) { c.MaxPerAddress, c.ConnectRate = 10, 10_000 })
+	topic := s.k.Topic(t, "orders", 2)
+	var work sync.WaitGroup
+	for worker := range 8 {
+		work.Go(func() {
+			r := rand.New(rand.NewPCG(1, uint64(worker)))
+			for range 60 {
+				conn, err := net.Dial("tcp", s.addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				request := fmt.Sprintf("GET /topics/%s/events HTTP/1.1\r\nHost: x\r\n\r\n", topic)
+				if r.IntN(4) == 0 {
+					request = request[:r.IntN(len(request))]
+				}
+				_, _ = io.WriteString(conn, request)
+				time.Sleep(time.Duration(r.IntN(4)) * time.Millisecond)
+				if r.IntN(2) == 0 {
+					_ = conn.(*net.TCPConn).SetLinger(0) // RST
+				}
+				_ = conn.Close()
+			}
+		})
+	}
+	work.Wait()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		var open []net.Conn // all ten places of the address are free at once
+		ok := true
+		for range 10 {
+			resp, conn := s.request("GET", "/topics/"+topic+"/events")
+			ok = ok && resp.StatusCode == 200
+			open = append(open, conn)
+		}
+		for _, conn := range open {
+			_ = conn.Close()
+		}
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("places are still taken")
+		}
 	}
 }

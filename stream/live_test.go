@@ -299,7 +299,7 @@ func TestGoneClientsFreeTheirPlaces(t *testing.T) {
 func TestCaps(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.MaxPerAddress, c.MaxStreams, c.MaxCatchUp = 2, 100, 1 })
 	w.create("orders", 1, 1)
-	w.produceN(part("orders", 0), 0, 50_000)
+	w.produceN(part("orders", 0), 0, 20_000)
 	release := w.mem.Hold()
 	behind, _ := w.tail("topic=orders&from=earliest", "")
 	w.refused("topic=orders&from=earliest", "", "50313: Too many streams are catching up.")
@@ -309,7 +309,7 @@ func TestCaps(t *testing.T) {
 	eventually(t, "a freed slot serves", func() bool { return w.openStreams() == 1 })
 	release()
 	c, _ := w.tail("topic=orders&from=earliest", "") // which takes the catch-up place, and gives it back
-	c.offsets(0, 0, 50_000)
+	c.offsets(0, 0, 20_000)
 	eventually(t, "the place is given back", func() bool {
 		w.streams.mu.Lock()
 		defer w.streams.mu.Unlock()

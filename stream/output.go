@@ -70,12 +70,14 @@ func (o *output) write(frames []byte) error {
 	return o.chunk(o.own[:0], 0)
 }
 
-// first writes the head of the response and the first frames together.
+// first writes the head of the response and the first frames together. The buffers for it are the largest that an idle
+// stream ever needs, so it keeps none of them.
 func (o *output) first(head, frames []byte) error {
 	o.begin()
-	o.keep(frames)
 	o.add(frames)
-	return o.chunkAfter(head, o.own[:0], 0)
+	err := o.chunkAfter(head, nil, 0)
+	o.own, o.text, o.parts = nil, nil, nil
+	return err
 }
 
 // last writes the last frames, which may be none, and ends the response in order.

@@ -58,7 +58,7 @@ func TestCatchUpMeetsLive(t *testing.T) {
 		t.Run(query, func(t *testing.T) {
 			w := newWorld(t, nil)
 			w.create("orders", 1, 2)
-			const history, live = 60_000, 20_000
+			const history, live = 20_000, 6_000
 			for i := 0; i < history; i += 500 {
 				w.produceN(part("orders", 0), i, 500)
 			}
