@@ -218,10 +218,8 @@ func TestAQuietPartitionBesideABusyOneHoldsItsOwnBytesOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	with := heap()
+	runtime.KeepAlive(kept) // until here
 	stop(t, l)
-	runtime.KeepAlive(l)
-	runtime.KeepAlive(kept)
-	kept = nil
 	l.Forget()
 	held := with - heap()
 	t.Logf("%d B held", held)
