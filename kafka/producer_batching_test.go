@@ -118,9 +118,10 @@ func setLimit(t testing.TB, k *backend.Broker, topic, limit string) {
 	if err := admin.IncrementalAlterConfig(sarama.TopicResource, topic, entry, false); err != nil {
 		t.Fatal(err)
 	}
+	ours := NewAdmin(testClients(t, k))
 	eventually(t, "the limit holds", func() bool {
-		configs, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"max.message.bytes"}})
-		return err == nil && len(configs) == 1 && configs[0].Value == limit
+		configs, err := ours.TopicConfigs(testContext(t), topic)
+		return err == nil && configs["max.message.bytes"] == limit
 	})
 }
 

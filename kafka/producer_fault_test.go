@@ -142,7 +142,7 @@ func TestNotEnoughReplicas(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 400*time.Millisecond)
 		receipts, err := p.Produce(ctx, topic, []sluice.NewRecord{{Value: []byte("v")}})
 		cancel()
-		if err != nil || sluice.KindOf(receipts[0].Err) != c.want || !strings.Contains(receipts[0].Err.(*sluice.Error).Msg, c.text) {
+		if e, ok := errors.AsType[*sluice.Error](receipts[0].Err); err != nil || !ok || e.Kind != c.want || !strings.Contains(e.Msg, c.text) {
 			t.Errorf("%v %+v", err, receipts)
 		}
 		if fault.Hits() < 2 {

@@ -74,7 +74,7 @@ func verdictOn(b *batch, answer *sarama.ProduceResponse, err error) (*sarama.Pro
 // spoilt is the error of one bad record.
 func (q *queue) spoilt(cause error, text string) error {
 	err := kafkaError("produce to "+q.String(), cause)
-	e, ok := err.(*sluice.Error)
+	e, ok := errors.AsType[*sluice.Error](err)
 	switch {
 	case !ok:
 		return err
