@@ -201,6 +201,7 @@ func (p *Producer) abandon(why error) error {
 		for _, q := range t.queues {
 			q.fail(notWritten(why))
 			if q.flight != nil {
+				<-q.flight.built // reads the callers' memory until then, and takes no lock
 				q.cause = errors.Join(why, q.cause)
 				q.forsake()
 			}
