@@ -224,9 +224,9 @@ func zipped(t *testing.T, members ...string) string {
 }
 
 func TestBodiesAndTheirEncodings(t *testing.T) {
-	w := start(t)
+	w := start(t, func(c *Config, _ *Needs) { c.MaxBodyBytes = 4 << 20 })
 	record := `{"records":[{"value":"YQ=="}]}`
-	limit := `{"error_code":413,"message":"The request body is larger than the limit of 25165824 bytes."}`
+	limit := `{"error_code":413,"message":"The request body is larger than the limit of 4194304 bytes."}`
 	for name, c := range map[string]struct {
 		encoding, body string
 		status         int
@@ -240,8 +240,8 @@ func TestBodiesAndTheirEncodings(t *testing.T) {
 		"twice":           {"gzip, gzip", zipped(t, record), 415, `{"error_code":415,"message":"HTTP 415 Unsupported Media Type"}`},
 		"br":              {"br", record, 415, `{"error_code":415,"message":"HTTP 415 Unsupported Media Type"}`},
 		"deflate":         {"deflate", record, 415, `{"error_code":415,"message":"HTTP 415 Unsupported Media Type"}`},
-		"bomb":            {"gzip", zipped(t, strings.Repeat(" ", 30<<20)), 413, limit},
-		"inflated":        {"gzip", zipped(t, strings.Repeat(record, 25<<20/len(record))), 413, limit},
+		"bomb":            {"gzip", zipped(t, strings.Repeat(" ", 8<<20)), 413, limit},
+		"inflated":        {"gzip", zipped(t, strings.Repeat(record, 5<<20/len(record))), 413, limit},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := w.call("POST", "/topics/orders", c.body, "Content-Encoding", c.encoding)
@@ -300,7 +300,7 @@ func TestARecordOfSixteenMiBPasses(t *testing.T) {
 }
 
 func TestBeyondTheBudgetIs503BeforeTheBodyIsRead(t *testing.T) {
-	w := start(t)
+	w := start(t, func(c *Config, _ *Needs) { c.InflightBytes = 32 << 20 })
 	if !w.srv.budget.take(w.srv.budget.limit - 1000) {
 		t.Fatal("no budget")
 	}
@@ -311,10 +311,10 @@ func TestBeyondTheBudgetIs503BeforeTheBodyIsRead(t *testing.T) {
 	w.call("GET", "/__gtg", "").want(t, 503, "memory budget exhausted")
 	w.srv.budget.give(w.srv.budget.limit - 1000)
 	w.call("GET", "/__gtg", "").want(t, 200, "OK")
-	w.call("POST", "/topics/orders", `{"records":[`+strings.Repeat("{},", 100_000)+"{}]}").want(t, 200, func() string {
+	w.call("POST", "/topics/orders", `{"records":[`+strings.Repeat("{},", 20_000)+"{}]}").want(t, 200, func() string {
 		var b strings.Builder
 		b.WriteString(`{"offsets":[`)
-		for i := range 100_001 {
+		for i := range 20_001 {
 			if i > 0 {
 				b.WriteByte(',')
 			}
@@ -322,8 +322,8 @@ func TestBeyondTheBudgetIs503BeforeTheBodyIsRead(t *testing.T) {
 		}
 		return b.String() + `],"key_schema_id":null,"value_schema_id":null}`
 	}())
-	if a := w.call("POST", "/topics/orders", `{"records":[`+strings.Repeat("{},", 1_500_000)+"{}]}"); a.status != 503 {
-		t.Errorf("one and a half million records: %d %.100s", a.status, a.body)
+	if a := w.call("POST", "/topics/orders", `{"records":[`+strings.Repeat("{},", 200_000)+"{}]}"); a.status != 503 {
+		t.Errorf("two hundred thousand records: %d %.100s", a.status, a.body)
 	}
 	if used := w.srv.budget.used; used != 0 {
 		t.Errorf("%d bytes of the budget were not given back", used)
