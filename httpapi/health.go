@@ -5,20 +5,12 @@ import (
 	"cmp"
 	"html/template"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 )
-
-// sorted is a sorted copy, never nil: an empty list is [] in JSON. What was handed over may be shared.
-func sorted[T cmp.Ordered](list []T) []T {
-	out := append(make([]T, 0, len(list)), list...)
-	slices.Sort(out)
-	return out
-}
 
 // goodToGo is the readiness probe (operations-and-security.md 2.2 and 3): false for what is local to this replica, and
 // for Kafka only when it has been out of reach for longer than the grace.

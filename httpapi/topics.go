@@ -1,8 +1,10 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/gofiber/fiber/v2"
@@ -121,6 +123,13 @@ func (s *Server) partition(ctx context.Context, c *fiber.Ctx) (sluice.Topic, int
 		return sluice.Topic{}, 0, errUnknownPartition.because("Topic %s has %s.", topic.Name, plural(len(topic.Partitions), "partition"))
 	}
 	return topic, number, nil
+}
+
+// sorted is a sorted copy, never nil: an empty list is [] in JSON. What was handed over may be shared.
+func sorted[T cmp.Ordered](list []T) []T {
+	out := append(make([]T, 0, len(list)), list...)
+	slices.Sort(out)
+	return out
 }
 
 func plural(n int, noun string) string {
