@@ -48,6 +48,11 @@ func Cluster(t testing.TB, nodes int) *RealCluster {
 		c.Brokers = append(c.Brokers, fmt.Sprintf("127.0.0.1:%d", firstPort(Name())+2*i+shift))
 	}
 	t.Cleanup(func() {
+		for n := 1; n <= nodes; n++ { // nothing of it is needed any more: no controlled shutdown
+			if pid, err := c.findPID(n); err == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be dead already
+			}
+		}
 		c.run(t, "down")
 		for n := 1; t.Failed() && n <= nodes; n++ {
 			said, _ := os.ReadFile(c.file(n, "node%d.log", "broker.log")) // of its last start
@@ -126,15 +131,19 @@ func (c *RealCluster) signal(t testing.TB, n int, s syscall.Signal) {
 
 func (c *RealCluster) pid(t testing.TB, n int) int {
 	t.Helper()
-	raw, err := os.ReadFile(c.file(n, "pid%d", "broker.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	pid, err := c.findPID(n)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return pid
+}
+
+func (c *RealCluster) findPID(n int) (int, error) {
+	raw, err := os.ReadFile(c.file(n, "pid%d", "broker.pid"))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(raw)))
 }
 
 // file is what the scripts call a file of node n.
@@ -152,6 +161,7 @@ func (c *RealCluster) run(t testing.TB, args ...string) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.script, args...)
 	cmd.Env = c.env
+	cmd.WaitDelay = 5 * time.Second // a broker that kept the pipe would hold us for ever
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", filepath.Base(c.script), strings.Join(args, " "), err, out)
