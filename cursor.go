@@ -59,12 +59,12 @@ type PartitionCursor struct {
 	Next, End int64
 }
 
-// NameTag stands for a topic's name in a cursor, LogTag for one life of it: a topic that was created again, or the
-// same name on another cluster, has another.
-type (
-	NameTag [4]byte
-	LogTag  [4]byte
-)
+// NameTag stands for a topic's name in a cursor.
+type NameTag [4]byte
+
+// LogTag stands for one life of a topic: one that was created again, or has the same name on another cluster, has
+// another.
+type LogTag [4]byte
 
 // NameTagOf is the first 4 bytes of SHA-256(topic).
 func NameTagOf(topic string) (t NameTag) {
@@ -121,7 +121,8 @@ func (c *Cursor) AppendText(dst []byte) ([]byte, error) {
 			head |= f.bit
 		}
 	}
-	b := append(c.raw[:0], head)
+	b := c.raw[:0]
+	b = append(b, head)
 	if c.Limited {
 		b = binary.AppendUvarint(b, c.Left)
 	}

@@ -398,7 +398,7 @@ func TestDrainEndsStreamsInOrder(t *testing.T) {
 		if e := s.mustEvent(r); e.name != "reconnect" || e.data != `{"reason":"drain"}` || e.id == "" {
 			t.Fatalf("got %+v", e)
 		}
-		if _, err := readEvent(r); err != io.EOF { // the last chunk came: a clean end, not a cut
+		if _, err := readEvent(r); !errors.Is(err, io.EOF) { // the last chunk came: a clean end, not a cut
 			t.Fatalf("the end: %v", err)
 		}
 	}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -29,7 +30,7 @@ func (s *Streams) Admit(ctx context.Context, req Request) (*Stream, error) {
 	if err != nil {
 		err = refusalOf(err)
 		s.metrics.connects.WithLabelValues("refused").Inc()
-		if r, ok := err.(*Refusal); ok && r.Code != 0 {
+		if r, ok := errors.AsType[*Refusal](err); ok && r.Code != 0 {
 			s.metrics.refusals.WithLabelValues(strconv.Itoa(r.Code)).Inc()
 		}
 		return nil, err

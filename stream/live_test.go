@@ -211,13 +211,13 @@ func TestLifetimeRotatesWithoutLoss(t *testing.T) {
 						if e.name == "" {
 							m, err := e.message()
 							if err != nil || m.Offset != next[m.Partition] {
-								return fmt.Errorf("got %d:%d, want %d: %v", m.Partition, m.Offset, next[m.Partition], err)
+								return fmt.Errorf("got %d:%d, want %d: %w", m.Partition, m.Offset, next[m.Partition], err)
 							}
 							next[m.Partition]++
 						}
 					}
 					if _, err := c.next(); !errors.Is(err, io.EOF) {
-						return fmt.Errorf("no clean end: %v", err)
+						return fmt.Errorf("no clean end: %w", err)
 					}
 				}
 				return nil
@@ -335,7 +335,7 @@ func TestAPlaceThatIsNotTakenUpIsGivenBack(t *testing.T) {
 	a, b := net.Pipe()
 	defer b.Close()
 	st.Serve(a, nil) // too late: it closes the connection
-	if _, err := b.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := b.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("got %v", err)
 	}
 }
