@@ -220,6 +220,55 @@ func TestAnOversizedRecordFailsAlone(t *testing.T) {
 	}
 }
 
+// Bodies are decoded where they were read, in memory that the next request gets: no value may show up in another.
+func TestConcurrentRequestsDoNotMixTheirBytes(t *testing.T) {
+	h := overKafka(t)
+	topic := h.broker.Topic(t, "orders", 1)
+	value := func(client, n int) []byte {
+		return bytes.Repeat(fmt.Appendf(nil, "client %d request %d;", client, n), 1+(client*7+n*13)%60)
+	}
+	const clients, requests = 16, 25
+	type written struct {
+		offset int64
+		value  []byte
+	}
+	all := make([][]written, clients)
+	var wg sync.WaitGroup
+	for client := range clients {
+		wg.Go(func() {
+			for n := range requests {
+				want := value(client, n)
+				body := `{"records":[{"key":"` + base64.StdEncoding.EncodeToString(want) + `","value":"` + base64.StdEncoding.EncodeToString(want) + `"}]}`
+				slot := receiptsOf(t, h.call("POST", "/topics/"+topic, body)).Offsets[0]
+				if slot.Code != nil {
+					t.Errorf("%d %s", *slot.Code, *slot.Error)
+					return
+				}
+				all[client] = append(all[client], written{*slot.Offset, want})
+			}
+		})
+	}
+	wg.Wait()
+	held := map[int64]*sluice.Record{}
+	for next := int64(0); len(held) < clients*requests && !t.Failed(); {
+		chunk, err := h.fetcher.Fetch(t.Context(), sluice.Partition{Topic: topic}, next, 8<<20)
+		if err != nil || chunk.Next == next {
+			t.Fatalf("%d records at %d: %v", len(held), next, err)
+		}
+		for _, r := range chunk.Records {
+			held[r.Offset] = r
+		}
+		next = chunk.Next
+	}
+	for _, one := range all {
+		for _, w := range one {
+			if r := held[w.offset]; r == nil || !bytes.Equal(r.Value, w.value) || !bytes.Equal(r.Key, w.value) {
+				t.Fatalf("offset %d does not hold %.40q", w.offset, w.value)
+			}
+		}
+	}
+}
+
 func TestKafkaGoneIsToldSoon(t *testing.T) {
 	var h *house
 	var broker *backend.Broker

@@ -71,11 +71,11 @@ func (s *Server) write(c *fiber.Ctx, topic string, b *batch, body *payload) (cle
 		return true, s.refuseAll(c, topic, b)
 	}
 	receipts, err := s.needs.Producer.Produce(s.requests, topic, b.records)
-	switch {
-	case sluice.KindOf(err) == sluice.UnknownTopic:
+	switch kind := sluice.KindOf(err); {
+	case kind == sluice.UnknownTopic:
 		return true, errUnknownTopic.because("%s", howToCreate(topic))
-	case err != nil:
-		return true, err
+	case err != nil: // those of these kinds say that nothing was attempted
+		return kind == sluice.Unavailable || kind == sluice.Overloaded, err
 	case len(receipts) != len(b.records):
 		return false, fmt.Errorf("produce to %q: %d receipts for %d records", topic, len(receipts), len(b.records))
 	}
