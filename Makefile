@@ -13,10 +13,12 @@ race: ## the embedded tests under the race detector
 	$(GO) test -race ./...
 demo: ## 1,000 records through webhook, SSE and pull; checks itself
 	$(GO) run ./e2e/demo
+bench: ## each path beside its limit; docs/benchmarks.md has the flags
+	$(GO) run ./bench $(BENCH)
 dev: ## the gateway with Kafka and Redis inside
 	$(GO) run ./cmd/sluice dev --demo
 help:
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-.PHONY: build test check lint race demo dev help
+.PHONY: build test check lint race demo bench dev help
 .DEFAULT_GOAL := build

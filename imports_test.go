@@ -33,8 +33,8 @@ var rooms = map[string][]string{
 
 // homes names the rooms that may know a foreign library.
 var homes = map[string][]string{
-	"github.com/IBM/sarama":                 {"kafka"},
-	"github.com/rcrowley/go-metrics":        {"kafka"},
+	"github.com/IBM/sarama":                 {"kafka", "bench"},
+	"github.com/rcrowley/go-metrics":        {"kafka", "bench"},
 	"github.com/gofiber/fiber/v2":           {"httpapi"},
 	"github.com/valyala/fasthttp":           {"httpapi"},
 	"github.com/hashicorp/go-retryablehttp": {"webhook"},
@@ -42,7 +42,7 @@ var homes = map[string][]string{
 	"github.com/twmb/franz-go":              {"sandbox"},
 	"github.com/alicebob/miniredis/v2":      {"sandbox"},
 	"github.com/r3labs/sse/v2":              {"client", "e2e"},
-	"github.com/alecthomas/kong":            {"cmd"},
+	"github.com/alecthomas/kong":            {"cmd", "bench"},
 }
 
 type pkg struct {

@@ -84,6 +84,9 @@ func (r *Replica) Kill() error {
 	return nil
 }
 
+// PID is the process id.
+func (r *Replica) PID() int { return r.cmd.Process.Pid }
+
 // Signal sends a signal, e.g. SIGSTOP.
 func (r *Replica) Signal(s os.Signal) error { return r.cmd.Process.Signal(s) }
 
