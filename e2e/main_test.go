@@ -54,6 +54,16 @@ type gateway struct {
 // replica starts one `sluice serve` and stops it at the end of the test, unless the test has ended it.
 func (g gateway) replica(t *testing.T, args ...string) *peers.Replica {
 	t.Helper()
+	r, err := g.start(t, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// start is replica for goroutines of a test.
+func (g gateway) start(t *testing.T, args ...string) (*peers.Replica, error) {
+	t.Helper()
 	port := backend.FreePort(t)
 	var loopback []string
 	for _, p := range g.ports {
@@ -70,7 +80,7 @@ func (g gateway) replica(t *testing.T, args ...string) *peers.Replica {
 	defer cancel()
 	r, err := peers.Start(ctx, binary, fmt.Sprintf("http://127.0.0.1:%d", port), env, append([]string{"serve"}, args...)...)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	t.Cleanup(func() {
 		select {
@@ -86,7 +96,7 @@ func (g gateway) replica(t *testing.T, args ...string) *peers.Replica {
 			t.Logf("%s printed:\n%s", r.URL, lastLines(r.Log(), 60))
 		}
 	})
-	return r
+	return r, nil
 }
 
 // collector is a webhook endpoint that ends with the test and must have seen only good signatures.
@@ -171,6 +181,12 @@ func keyOrder(t *testing.T, seen *peers.Seen) {
 // owned is how many partitions the replica delivers, by its own metric.
 func owned(t *testing.T, base string) int {
 	t.Helper()
+	return int(metric(t, base, "sluice_owned_partitions"))
+}
+
+// metric is the sum of what a replica exports under names that begin so, labels included.
+func metric(t *testing.T, base, prefix string) (total float64) {
+	t.Helper()
 	resp, err := http.Get(base + "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -180,17 +196,24 @@ func owned(t *testing.T, base string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	total := 0
 	for line := range strings.Lines(string(body)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && strings.HasPrefix(name, "sluice_owned_partitions") {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && strings.HasPrefix(name, prefix) {
 			n, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				t.Fatalf("%s: %v", line, err)
 			}
-			total += int(n)
+			total += n
 		}
 	}
 	return total
+}
+
+// phase is how long a fault lasts: a tenth of its full length, which TEST_LONG=1 restores.
+func phase(full time.Duration) time.Duration {
+	if os.Getenv("TEST_LONG") != "" {
+		return full
+	}
+	return full / 10
 }
 
 // lag is what Kafka says the subscription has not done yet, over all partitions.

@@ -20,10 +20,10 @@ import (
 // Attempt is one request that a Collector got, before it answered.
 type Attempt struct {
 	Record
-	ID      string // webhook-id
-	Topic   string
-	Number  int // sluice-attempt, from 1
-	Replica string
+	ID           string // webhook-id
+	Topic        string
+	Subscription string
+	Number       int // sluice-attempt, from 1
 }
 
 // Collector is a webhook endpoint on loopback that verifies every signature and keeps what it got. Answer decides the
@@ -38,8 +38,11 @@ type Collector struct {
 	server *http.Server
 	done   chan error
 
+	senders *senders // who sends, if somebody asked
+
 	mu       sync.Mutex
 	attempts []Attempt
+	flights  []*Flight
 	faults   []error
 }
 
@@ -56,7 +59,7 @@ func Collect(secret string, answer func(context.Context, Attempt) int) (*Collect
 		Seen: NewSeen(), URL: "http://" + l.Addr().String() + "/hook", Port: l.Addr().(*net.TCPAddr).Port,
 		secret: secret, answer: answer, done: make(chan error, 1),
 	}
-	c.server = &http.Server{Handler: c, ReadHeaderTimeout: 10 * time.Second}
+	c.server = &http.Server{Handler: c, ReadHeaderTimeout: 10 * time.Second, ConnContext: c.meet}
 	go func() { c.done <- c.server.Serve(l) }()
 	return c, nil
 }
@@ -83,13 +86,16 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
+	f := c.takeOff(r.Context(), a)
 	status := c.answer(r.Context(), a)
 	if r.Context().Err() != nil {
-		return // the sender died while it was held
+		c.land(f, 0)
+		return // the sender hung up, or died, while it was held
 	}
 	if status/100 == 2 {
 		c.Seen.Add(a.Record)
 	}
+	c.land(f, status)
 	w.WriteHeader(status)
 }
 
@@ -104,7 +110,7 @@ func (c *Collector) parse(h http.Header, body []byte) (Attempt, error) {
 	partition, err1 := strconv.ParseInt(h.Get("kafka-partition"), 10, 32)
 	offset, err2 := strconv.ParseInt(h.Get("kafka-offset"), 10, 64)
 	number, err3 := strconv.Atoi(h.Get("sluice-attempt"))
-	a := Attempt{ID: h.Get("webhook-id"), Topic: h.Get("kafka-topic"), Number: number}
+	a := Attempt{ID: h.Get("webhook-id"), Topic: h.Get("kafka-topic"), Subscription: h.Get("sluice-subscription"), Number: number}
 	a.Place, a.Value = Place{int32(partition), offset}, body
 	if _, ok := h["Kafka-Key"]; ok {
 		a.Key = []byte(h.Get("kafka-key"))
@@ -135,9 +141,7 @@ func (c *Collector) Faults() error {
 // Close ends the endpoint; requests that are held are cut.
 func (c *Collector) Close() error {
 	err := c.server.Close()
-	if served := <-c.done; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
+	<-c.done
 	return err
 }
 
