@@ -72,7 +72,7 @@ func unharmed(t *testing.T, topic string, flights []peers.Flight, replicas ...*p
 	t.Helper()
 	of := map[int][]session{}
 	for _, r := range replicas {
-		of[r.Pid()] = sessions(t, r, topic)
+		of[r.PID()] = sessions(t, r, topic)
 	}
 	type record struct {
 		subscription string

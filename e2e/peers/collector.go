@@ -141,7 +141,9 @@ func (c *Collector) Faults() error {
 // Close ends the endpoint; requests that are held are cut.
 func (c *Collector) Close() error {
 	err := c.server.Close()
-	<-c.done
+	if served := <-c.done; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	return err
 }
 

@@ -84,6 +84,9 @@ func (r *Replica) Kill() error {
 	return nil
 }
 
+// PID is the process id.
+func (r *Replica) PID() int { return r.cmd.Process.Pid }
+
 // Signal sends a signal, e.g. SIGSTOP.
 func (r *Replica) Signal(s os.Signal) error { return r.cmd.Process.Signal(s) }
 
@@ -102,9 +105,6 @@ func (r *Replica) Stop(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("%s did not end after SIGTERM: %w", r.URL, ctx.Err()), r.Kill())
 	}
 }
-
-// Pid is the process id.
-func (r *Replica) Pid() int { return r.cmd.Process.Pid }
 
 // Exited is closed when the process has ended.
 func (r *Replica) Exited() <-chan struct{} { return r.exited }
