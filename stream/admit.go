@@ -231,7 +231,7 @@ func (s *Streams) begins(ctx context.Context, st *Stream, r *resume, p *place) e
 		if rng, why, err = s.aboveEnd(ctx, p.p, at.offset); err != nil {
 			return err
 		}
-		p.end = rng.End
+		p.end, p.cleared = rng.End, why == ""
 	}
 	if why == "" {
 		return nil

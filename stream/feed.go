@@ -164,22 +164,24 @@ func (f *feed) restart(head int64) {
 	f.ringAll()
 }
 
-// attach finds the frame that a reader with this next offset goes on with. It fails if the chain begins above.
-func (f *feed) attach(next int64) (seg *segment, i int, ok bool) {
+// attach finds the frame that a reader with this next offset goes on with. It fails if the chain begins above. ahead says
+// that the chain has not got there yet.
+func (f *feed) attach(next int64) (seg *segment, i int, ahead, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if next < f.oldest.first {
-		return nil, 0, false
+		return nil, 0, false, false
 	}
+	ahead = next > f.head.Load()
 	for seg = f.oldest; ; seg = seg.next.Load() {
 		n := int(seg.n.Load())
 		if n > 0 && seg.frames[n-1].next > next {
 			for i = 0; seg.frames[i].next <= next; i++ {
 			}
-			return seg, i, true
+			return seg, i, ahead, true
 		}
 		if seg == f.tail {
-			return seg, n, true
+			return seg, n, ahead, true
 		}
 	}
 }

@@ -77,6 +77,53 @@ func TestGapsInAStream(t *testing.T) {
 	c.offsets(0, 5, 6)
 }
 
+// gate holds reads from one offset on back, and then fails them.
+type gate struct {
+	source
+	from int64
+	open chan struct{}
+}
+
+func (g gate) Read(ctx context.Context, p sluice.Partition, from int64, maxBytes int) ([]*sluice.Record, int64, error) {
+	if from == g.from {
+		select {
+		case <-g.open:
+			return nil, from, &sluice.Error{Kind: sluice.Unavailable}
+		case <-ctx.Done():
+			return nil, from, ctx.Err()
+		}
+	}
+	return g.source.Read(ctx, p, from, maxBytes)
+}
+
+// A stream that reads history is above the chain once the log was cut below it. It must not wait there in silence.
+func TestLogIsCutUnderACatchUp(t *testing.T) {
+	w := newWorld(t, nil)
+	open := make(chan struct{})
+	w.streams.source = gate{w.streams.source, 5, open}
+	w.create("orders", 1, 1)
+	w.produceN(part("orders", 0), 0, 10)
+	live, _ := w.tail("topic=orders", "")
+	c, _ := w.tail("topic=orders", "orders/0:5")
+	w.mem.Create(part("orders", 0))
+	w.produceN(part("orders", 0), 0, 2)
+	eventually(t, "the feed has begun again", func() bool {
+		w.streams.mu.Lock()
+		defer w.streams.mu.Unlock()
+		for _, f := range w.streams.feeds {
+			return f.head.Load() <= 2
+		}
+		return false
+	})
+	close(open)
+	if e := c.want("gap"); e.data != `{"topic":"orders","partition":0,"from":5,"to":0,"lost":null,"reason":"truncated"}` {
+		t.Errorf("got %+v", e)
+	}
+	c.offsets(0, 0, 2)
+	live.want("gap")
+	live.offsets(0, 0, 2)
+}
+
 func TestTopicIsCreatedAgain(t *testing.T) {
 	w := newWorld(t, nil)
 	w.create("orders", 1, 2)

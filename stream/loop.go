@@ -246,13 +246,23 @@ func (st *Stream) attach() {
 	st.setLive(live)
 }
 
+// attachPlace puts a place into its chain, if the chain has its offset. One that lies above the chain may be read by
+// another replica already, and then waits; or the log was cut, and then it would wait for ever.
 func (st *Stream) attachPlace(p *place) bool {
-	seg, i, ok := p.feed.attach(p.slot.Next)
-	if ok {
-		p.seg, p.i, p.block = seg, i, 0
-		p.mark.read.Store(seg.base + int64(seg.start(i)))
+	seg, i, ahead, ok := p.feed.attach(p.slot.Next)
+	if !ok {
+		return false
 	}
-	return ok
+	if ahead && !p.cleared {
+		r, err := st.streams.source.Range(st.ctx, p.p) // from the ring: the partition is followed
+		if err != nil || p.slot.Next > r.End {
+			p.suspect = true
+			return false
+		}
+	}
+	p.seg, p.i, p.block, p.cleared = seg, i, 0, false
+	p.mark.read.Store(seg.base + int64(seg.start(i)))
+	return true
 }
 
 // advance brings the places on that are not in their chains: each attaches, or gets a block of history. wait is how
@@ -357,7 +367,7 @@ func (st *Stream) inspect(ctx context.Context, p *place) (ok bool, err error) {
 		}
 		return true, st.passGap(p, truncated, r)
 	}
-	p.suspect, p.above = false, 0
+	p.suspect, p.above, p.cleared = false, 0, true
 	return true, nil
 }
 

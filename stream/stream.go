@@ -70,6 +70,7 @@ type place struct {
 	block   int64    // where to go on after seg, if that is history; else 0
 	suspect bool     // the chain broke or the log refused: look whether the offset still exists
 	above   int      // looks that found the offset above the end
+	cleared bool     // Kafka has the offset, though this replica's chain may not have it yet
 	wait    time.Time
 	mark    *mark
 }
