@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sluicegate/sluice"
+	"github.com/sluicegate/sluice/sandbox/backend"
+	"github.com/sluicegate/sluice/stream"
 )
 
 // admin speaks Kafka's protocol as an operator would.
@@ -248,5 +250,32 @@ func TestFirstPacketHasEverything(t *testing.T) {
 	t.Logf("first event after %v", best)
 	if best > time.Second { // 100 ms on a quiet machine
 		t.Errorf("first event after %v", best)
+	}
+}
+
+// With Kafka out of reach a connect is refused within its five seconds, and an open stream goes on beating.
+func TestKafkaIsOutOfReach(t *testing.T) {
+	s := streamers(t, func(_ *Config, c *stream.Config) { c.Heartbeat = time.Second })
+	if s.k.Real() {
+		backend.NotRun(t, "the real broker is everybody's; e2e stops one of its own")
+	}
+	topic := s.k.Topic(t, "orders", 1)
+	r, _ := s.tail("topic=" + topic)
+	s.produce(topic, 0, "one")
+	s.want(r, "0:0")
+	s.k.Fake().Close()
+	begun := time.Now()
+	resp, _ := s.request("GET", "/events?topic=another&strict=1", "Accept: text/event-stream")
+	body, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != 503 || string(body) != `{"error_code":50302,"message":"Kafka is not available."}` || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("got %d %v %s", resp.StatusCode, resp.Header, body)
+	}
+	if took := time.Since(begun); took > 6*time.Second {
+		t.Errorf("refused after %v", took)
+	}
+	for range 2 {
+		if line, err := r.ReadString('\n'); err != nil || line != ":\n" {
+			t.Fatalf("got %q %v, want a heartbeat", line, err)
+		}
 	}
 }
