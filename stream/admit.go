@@ -260,7 +260,7 @@ func (s *Streams) aboveEnd(ctx context.Context, p sluice.Partition, offset int64
 			return r, retention, nil
 		case offset <= r.End:
 			return r, "", nil
-		case try == 2:
+		case try == looksAbove-1:
 			return r, truncated, nil
 		}
 		select {
