@@ -586,3 +586,57 @@ func TestIdleStreamsTakeTwoGoroutines(t *testing.T) {
 		t.Errorf("100 streams take %d goroutines", n)
 	}
 }
+
+// A reader at half the topic's rate is closed as slow, comes back with its id, and has every record in the end.
+func TestSlowReaderComesBackAndLosesNothing(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.MaxLagBytes = 256 << 10 })
+	w.sendBuffer.Store(32 << 10)
+	w.create("orders", 1, 1)
+	const total, batch = 1500, 25
+	produced := make(chan struct{})
+	go func() {
+		defer close(produced)
+		values := make([]string, batch)
+		for i := range values {
+			values[i] = strings.Repeat("x", 2048)
+		}
+		for range total / batch {
+			w.produce(part("orders", 0), values...)
+			time.Sleep(50 * time.Millisecond) // 1 MB/s
+		}
+	}()
+	next, lastID, connects := int64(0), "orders/0:0", 0
+	for next < total {
+		c := w.connect("topic=orders", lastID)
+		_ = c.conn.(*net.TCPConn).SetReadBuffer(16 << 10)
+		for connects++; next < total; {
+			_ = c.conn.SetReadDeadline(time.Now().Add(patience))
+			e, err := c.next()
+			if err != nil {
+				break // cut or told to reconnect: half an event is no event
+			}
+			if e.hasID {
+				lastID = e.id
+			}
+			if e.name != "" {
+				continue
+			}
+			m, err := e.message()
+			if err != nil || m.Offset > next {
+				t.Fatalf("got offset %d, want %d: %v", m.Offset, next, err)
+			}
+			next = max(next, m.Offset+1)
+			select {
+			case <-produced:
+			default:
+				time.Sleep(4 * time.Millisecond) // 0.5 MB/s
+			}
+		}
+		_ = c.conn.Close()
+	}
+	<-produced
+	if connects < 2 {
+		t.Error("it was never closed as slow")
+	}
+	t.Logf("%d connects", connects)
+}
