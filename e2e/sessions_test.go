@@ -10,8 +10,8 @@ import (
 	"github.com/sluicegate/sluice/e2e/peers"
 )
 
-// session is one generation of a topic's ownership group as a replica lived it, by its log.
-type session struct {
+// ownership is one generation of a topic's ownership group as a replica lived it, by its log.
+type ownership struct {
 	Time       time.Time
 	Topic      string
 	Partitions []int32
@@ -20,13 +20,13 @@ type session struct {
 }
 
 // sessions are those of a replica, in order.
-func sessions(t *testing.T, r *peers.Replica, topic string) (all []session) {
+func sessions(t *testing.T, r *peers.Replica, topic string) (all []ownership) {
 	t.Helper()
 	for line := range strings.Lines(r.Log()) {
 		if !strings.Contains(line, `"session begins"`) || !strings.Contains(line, `"partitions":`) {
 			continue
 		}
-		var s session
+		var s ownership
 		if err := json.Unmarshal([]byte(line), &s); err != nil {
 			continue // the line of the kafka room, which counts partitions
 		}
@@ -38,7 +38,7 @@ func sessions(t *testing.T, r *peers.Replica, topic string) (all []session) {
 }
 
 // follows is whether nobody else can have owned what both sessions have: the rule of webhooks.md 6.3 step 6.
-func (s session) follows(before session) bool {
+func (s ownership) follows(before ownership) bool {
 	return s.Member == before.Member && (s.Generation == before.Generation || s.Generation == before.Generation+1)
 }
 
@@ -47,8 +47,8 @@ const settled = 5 * time.Second
 
 // stayed is whether the partition of a flight was its sender's from the begin of the flight until its outcome was safe.
 // across is how many sessions began meanwhile.
-func stayed(all []session, f peers.Flight) (ok bool, across int) {
-	i, found := slices.BinarySearchFunc(all, f.Began, func(s session, at time.Time) int { return s.Time.Compare(at) })
+func stayed(all []ownership, f peers.Flight) (ok bool, across int) {
+	i, found := slices.BinarySearchFunc(all, f.Began, func(s ownership, at time.Time) int { return s.Time.Compare(at) })
 	if !found {
 		i--
 	}
@@ -70,7 +70,7 @@ func stayed(all []session, f peers.Flight) (ok bool, across int) {
 // how many of them lived through the begin of a session.
 func unharmed(t *testing.T, topic string, flights []peers.Flight, replicas ...*peers.Replica) (survivors int) {
 	t.Helper()
-	of := map[int][]session{}
+	of := map[int][]ownership{}
 	for _, r := range replicas {
 		of[r.PID()] = sessions(t, r, topic)
 	}
