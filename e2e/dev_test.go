@@ -32,6 +32,11 @@ func developer(t *testing.T, args ...string) *peers.Replica {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		select {
+		case <-r.Exited(): // the test has ended it
+			return
+		default:
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		if err := r.Stop(ctx); err != nil {

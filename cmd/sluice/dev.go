@@ -15,16 +15,17 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluicegate/sluice/gateway"
-	"github.com/sluicegate/sluice/sandbox"
 )
 
 // dev is serve with other addresses and softer rules: Kafka and Redis inside the process, loopback webhooks, topics
-// made on demand. It takes no setting from the environment, so that what it prints is true everywhere.
+// made on demand. It takes no setting from the environment, so that what it prints is true everywhere. With --data a
+// folder keeps what both hold.
 type dev struct {
 	Listen    string   `default:"127.0.0.1:8082" help:"Address of the gateway."`
 	KafkaPort int      `default:"9092" help:"Port of the embedded Kafka on 127.0.0.1."`
 	Receiver  string   `default:"127.0.0.1:8083" help:"Address of the webhook receiver that prints what it gets."`
 	Topic     []string `placeholder:"NAME:PARTITIONS" help:"A topic to make besides orders (3) and NativeCmsPublicationEvents (1). Repeatable."`
+	Data      string   `placeholder:"DIR" help:"Keep topics, records, subscriptions and their progress in this folder, over restarts and kill -9. Signing secrets stand in it as they are."`
 	Demo      bool     `help:"Keep producing events that look real."`
 	Verbose   bool     `short:"v" help:"Print the gateway's own log."`
 }
@@ -33,31 +34,26 @@ type dev struct {
 var seeds = map[string]int32{"orders": 3, "NativeCmsPublicationEvents": 1}
 
 // Run starts everything, prints what to paste, and serves until ctx ends.
-func (d dev) Run(ctx context.Context) error {
+func (d dev) Run(ctx context.Context) (err error) {
 	topics, err := d.topics()
 	if err != nil {
 		return err
 	}
-	kafka, err := sandbox.StartKafka(sandbox.KafkaConfig{Ports: []int{d.KafkaPort}, Topics: topics})
-	if err != nil {
-		return taken(err, fmt.Sprintf("127.0.0.1:%d", d.KafkaPort), "--kafka-port")
-	}
-	defer kafka.Close()
-	redis, err := sandbox.StartRedis()
+	stores, err := d.openStores(topics)
 	if err != nil {
 		return err
 	}
-	defer redis.Close()
+	defer func() { err = errors.Join(err, stores.Close()) }()
 	hook, err := openReceiver(d.Receiver, os.Stdout)
 	if err != nil {
 		return taken(err, d.Receiver, "--receiver")
 	}
-	g, err := gateway.New(ctx, d.config(kafka.Brokers, redis.URL), d.logger())
+	g, err := gateway.New(ctx, d.config(stores.kafka.Brokers, stores.redis.URL), d.logger())
 	if err != nil {
 		return errors.Join(taken(err, d.Listen, "--listen"), hook.Close())
 	}
 	base := "http://" + g.Addr().String()
-	fmt.Print(pasteable(base, hook.URL, kafka.Brokers[0]))
+	fmt.Print(pasteable(base, hook.URL, stores.kafka.Brokers[0], d.Data))
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.Run(ctx) })

@@ -18,7 +18,7 @@ import (
 
 type cli struct {
 	Serve       serve       `cmd:"" help:"Run the gateway against a Kafka and a Redis."`
-	Dev         dev         `cmd:"" help:"Run the gateway with a Kafka and a Redis inside: nothing else is needed, nothing is kept."`
+	Dev         dev         `cmd:"" help:"Run the gateway with a Kafka and a Redis inside: nothing else is needed. Nothing is kept, unless you say --data."`
 	Migrate     migrate     `cmd:"" help:"Bring Sluice's own topics and Redis keys up to this version."`
 	Healthcheck healthcheck `cmd:"" help:"Ask a running gateway whether it is good to go; exit 0 if so."`
 	Version     version     `cmd:"" help:"Print what this binary was built from."`

@@ -1,14 +1,24 @@
 package main
 
-import "strings"
+import (
+	"path/filepath"
+	"strings"
+)
 
 // devSecret signs the deliveries to dev's own receiver. It is public on purpose: nothing but the receiver of `sluice
 // dev` trusts it.
 const devSecret = "whsec_c2x1aWNlLWRldi1yZWNlaXZlci1pcy1wdWJsaWM="
 
-// pasteable is what dev prints: each line works as it stands, in any order.
-func pasteable(base, hook, broker string) string {
-	return strings.NewReplacer("{base}", base, "{hook}", hook, "{broker}", broker, "{secret}", devSecret).Replace(`
+// pasteable is what dev prints: each line works as it stands, in any order. data is the folder of --data, or empty.
+func pasteable(base, hook, broker, data string) string {
+	kept := "Ctrl-C stops it; nothing is kept."
+	if data != "" {
+		if whole, err := filepath.Abs(data); err == nil {
+			data = whole
+		}
+		kept = "Ctrl-C stops it; topics, records, subscriptions and their progress stay in\n" + data + "\nStart with the same --data to go on, or delete the folder to begin anew."
+	}
+	return strings.NewReplacer("{base}", base, "{hook}", hook, "{broker}", broker, "{secret}", devSecret, "{kept}", kept).Replace(`
 Sluice is up, with a Kafka and a Redis of its own. Paste any of these, in any order:
 
   a page that tails orders and produces to it
@@ -29,7 +39,7 @@ Sluice is up, with a Kafka and a Redis of its own. Paste any of these, in any or
   or with any Kafka tool
     kcat -C -b {broker} -t orders -o beginning -e
 
-Ctrl-C stops it; nothing is kept.
+{kept}
 
 `)
 }
