@@ -118,6 +118,12 @@ func (f *Fetcher) blockOnce(ctx context.Context, p sluice.Partition, from int64,
 	return block, nil
 }
 
+// TopicID is the topic's id as it was at most three seconds ago; zero on brokers without ids.
+func (f *Fetcher) TopicID(ctx context.Context, topic string) (sluice.TopicID, error) {
+	found, err := f.admin.Topic(ctx, topic)
+	return found.ID, err
+}
+
 // Range is Admin's, so that it waits for no fetch.
 func (f *Fetcher) Range(ctx context.Context, p sluice.Partition) (sluice.Range, error) {
 	return f.admin.Range(ctx, p)

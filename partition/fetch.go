@@ -3,6 +3,7 @@ package partition
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -20,9 +21,50 @@ const (
 // flight is one fetch under way. It belongs to nobody: it goes on when the reader that began it has left.
 type flight struct {
 	from  int64
+	id    sluice.TopicID // when it began
 	done  chan struct{}
 	chunk *chunk
 	err   error
+}
+
+// identify drops what is in memory of a topic when the name belongs to another one by now. A topic that was deleted and
+// made again has the same offsets, and nothing else in common: no answer about offsets can tell the two apart. The id
+// that is remembered is never younger than what is in memory, for it was asked for before.
+//
+// It costs nothing but a look at what the Source knows already, except every few seconds. Brokers without ids (before
+// 2.8) give no protection; there a change shows only when the new topic is shorter.
+func (l *Log) identify(ctx context.Context, topic string) error {
+	id, err := l.source.TopicID(ctx, topic)
+	if err != nil {
+		if gone(err) {
+			l.discard(topic)
+		}
+		return err
+	}
+	s := l.store
+	s.mu.Lock()
+	before, known := s.ids[topic]
+	if !known {
+		s.ids[topic] = id
+	}
+	s.mu.Unlock()
+	if known && before != id {
+		l.log.Warn("topic was made anew", slog.String("topic", topic), slog.String("id", id.String()), slog.String("was", before.String()))
+		l.discard(topic)
+	}
+	return nil
+}
+
+// discard drops all that is in memory of a topic, and its id. Rings come first: what leaves a ring goes to the store.
+func (l *Log) discard(topic string) {
+	l.mu.RLock()
+	for p, t := range l.tails {
+		if p.Topic == topic {
+			t.anew()
+		}
+	}
+	l.mu.RUnlock()
+	l.store.forgetTopic(topic)
 }
 
 // chunk is a chunk near from: out of the cache, or what a fetch brought, a neighbour's included. It need not hold from.
@@ -33,13 +75,20 @@ func (l *Log) chunk(ctx context.Context, p sluice.Partition, from int64, want in
 	}
 	s := l.store
 	s.mu.Lock()
+	if _, known := s.ids[p.Topic]; !known || find(s.chunks[p], from) != nil {
+		s.mu.Unlock()
+		if err := l.identify(ctx, p.Topic); err != nil {
+			return nil, false, err
+		}
+		s.mu.Lock()
+	}
 	if c := s.get(p, from); c != nil {
 		s.mu.Unlock()
 		return c, true, nil
 	}
 	f := s.running(p, from, near)
 	if f == nil {
-		f = &flight{from: from, done: make(chan struct{})}
+		f = &flight{from: from, id: s.ids[p.Topic], done: make(chan struct{})}
 		n := s.budget(p, from, want, base)
 		if !l.spawn(func() { l.fetch(p, f, n) }) {
 			s.mu.Unlock()
@@ -91,7 +140,7 @@ func (l *Log) fetch(p sluice.Partition, f *flight, maxBytes int) {
 		f.err = l.judge(ctx, p, f.from, err)
 	default:
 		if gone(err) {
-			l.store.forgetTopic(p.Topic)
+			l.discard(p.Topic)
 		}
 		f.err = err
 	}
@@ -99,7 +148,7 @@ func (l *Log) fetch(p sluice.Partition, f *flight, maxBytes int) {
 	s := l.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f.chunk != nil {
+	if id, known := s.ids[p.Topic]; f.chunk != nil && known && id == f.id {
 		s.insert(p, f.chunk)
 	}
 	if rest := slices.DeleteFunc(s.flights[p], func(other *flight) bool { return other == f }); len(rest) > 0 {

@@ -12,6 +12,8 @@
 //
 // A partition is followed from the first call of Changed until a minute after the last call, or the last Read near the
 // end. Chunks are immutable once a reader has seen them; a slice that Read gives out is shared with everybody.
+//
+// What is in memory belongs to one topic, not to a name: see identify, which is asked before the cache is.
 package partition
 
 import (
@@ -28,6 +30,8 @@ import (
 
 // Source is where partitions are read from. partitiontest has its contract as a test.
 type Source interface {
+	// TopicID is the topic's id (KIP-516) as it was a few seconds ago at most; zero where Kafka has none.
+	TopicID(ctx context.Context, topic string) (sluice.TopicID, error)
 	// Range asks for the ends, with the isolation.
 	Range(ctx context.Context, p sluice.Partition) (sluice.Range, error)
 	// Fetch reads once and waits for no record. The chunk begins at from; its Next is from only at the end.

@@ -132,6 +132,14 @@ func runModel(t *rapid.T) {
 			model = &naive{}
 			time.Sleep(10 * time.Second)
 		},
+		"again at once": func(t *rapid.T) { // nobody saw it gone; it may be as long as the old one, or longer
+			source.Create(orders)
+			model = &naive{}
+			for range rapid.IntRange(0, 3).Draw(t, "batches") {
+				source.Produce(orders, batch(false)...)
+			}
+			time.Sleep(time.Minute)
+		},
 		"trouble": func(*rapid.T) {
 			source.SetFail(&sluice.Error{Kind: sluice.Unavailable, Msg: "Gone for a while."})
 			synctest.Wait()

@@ -19,6 +19,7 @@ type store struct {
 	chunks    map[sluice.Partition][]*chunk
 	recent    *list.List // of *chunk, the least recently used at the back
 	bytes     int
+	ids       map[string]sluice.TopicID // of the topics that chunks may be of
 	flights   map[sluice.Partition][]*flight
 	questions map[sluice.Partition]*question
 }
@@ -27,7 +28,7 @@ func newStore(max int, m *metrics) *store {
 	return &store{
 		max: max, metrics: m, recent: list.New(),
 		chunks: map[sluice.Partition][]*chunk{}, flights: map[sluice.Partition][]*flight{},
-		questions: map[sluice.Partition]*question{},
+		questions: map[sluice.Partition]*question{}, ids: map[string]sluice.TopicID{},
 	}
 }
 
@@ -106,7 +107,7 @@ func (s *store) count(bytes int) {
 	s.metrics.cacheBytes.Store(int64(s.bytes))
 }
 
-// forget drops what lies outside [r.Start, r.End): Kafka has it no more, or the topic is another one of the same name.
+// forget drops what lies outside [r.Start, r.End), which Kafka has no more: retention passed it, or the log was cut.
 func (s *store) forget(p sluice.Partition, r sluice.Range) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,10 +118,11 @@ func (s *store) forget(p sluice.Partition, r sluice.Range) {
 	}
 }
 
-// forgetTopic drops all of a topic that does not exist, or has lost a partition.
+// forgetTopic drops all of a topic that does not exist, has lost a partition, or is another one now.
 func (s *store) forgetTopic(topic string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.ids, topic)
 	for p, list := range s.chunks {
 		if p.Topic == topic {
 			for _, c := range slices.Clone(list) {

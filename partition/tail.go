@@ -35,8 +35,9 @@ type tail struct {
 	asked   time.Time
 	alarm   *time.Timer
 	ring    ring
-	begun   bool // the ring has a place in the log
-	live    bool // the Source follows: what is not in the ring has not been written yet
+	begun   bool               // the ring has a place in the log
+	again   context.CancelFunc // ends the Follow under way; nil when there was none
+	live    bool               // the Source follows: what is not in the ring has not been written yet
 	end     int64
 	start   int64
 	startAt time.Time
@@ -150,20 +151,39 @@ func (t *tail) run() {
 
 func (t *tail) follow() error {
 	ctx, cancel := context.WithTimeout(t.ctx, fetchTimeout)
+	defer cancel()
+	if err := t.log.identify(ctx, t.p.Topic); err != nil {
+		return err
+	}
 	r, err := t.log.source.Range(ctx, t.p)
-	cancel()
 	if err != nil {
 		return err
 	}
-	t.open(r)
-	return t.log.source.Follow(t.ctx, t.p, r.End, t.add)
+	ctx, again := context.WithCancel(t.ctx)
+	defer again()
+	t.open(r, again)
+	return t.log.source.Follow(ctx, t.p, r.End, t.add)
+}
+
+// anew empties the ring, for what it holds is of an earlier topic of the same name, and has the partition opened again.
+func (t *tail) anew() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.begun {
+		return
+	}
+	t.release(t.ring.restart(0), false)
+	t.begun, t.live = false, false
+	t.again()
+	t.wake()
 }
 
 // open gives the ring its place: the end, so that nothing is read which nobody asked for. What is older stays in the
-// cache, unless the log is shorter now than what was seen of it: then it was cut, or is another of the same name.
-func (t *tail) open(r sluice.Range) {
+// cache, unless the log is shorter now than what was seen of it: then it was cut.
+func (t *tail) open(r sluice.Range, again context.CancelFunc) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.again = again
 	t.start, t.startAt, t.end = r.Start, time.Now(), r.End
 	switch {
 	case !t.begun:
@@ -182,12 +202,15 @@ func (t *tail) open(r sluice.Range) {
 func (t *tail) add(in sluice.Chunk) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !t.begun || t.over {
+		return
+	}
 	if !t.live {
 		t.live, t.trouble = true, ""
 		t.wake()
 	}
 	t.end = max(t.end, in.End, in.Next)
-	if in.Next <= t.ring.next || t.over {
+	if in.Next <= t.ring.next {
 		return
 	}
 	if in.From != t.ring.next { // against the contract; a ring with a hole would hide records
@@ -241,6 +264,7 @@ func (t *tail) check() {
 	case t.over:
 	case idle < rouse:
 		t.alarm.Reset(rouse - idle)
+		t.recognize()
 	case idle < keep:
 		t.wake()
 		t.alarm.Reset(keep - idle)
@@ -250,6 +274,16 @@ func (t *tail) check() {
 		return
 	}
 	t.mu.Unlock()
+}
+
+// recognize looks whether a partition that is read all the time is still of the same topic: one that was made anew and
+// filled beyond the old end between two polls looks to the live feed as if nothing had happened.
+func (t *tail) recognize() {
+	t.log.spawn(func() {
+		ctx, cancel := context.WithTimeout(t.ctx, fetchTimeout)
+		defer cancel()
+		_ = t.log.identify(ctx, t.p.Topic) // who reads meets the error itself
+	})
 }
 
 // drop ends a tail; l.mu is held. Its last words are a ring of the bell.

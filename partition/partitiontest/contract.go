@@ -14,6 +14,7 @@ import (
 
 // Source is partition.Source.
 type Source interface {
+	TopicID(ctx context.Context, topic string) (sluice.TopicID, error)
 	Range(ctx context.Context, p sluice.Partition) (sluice.Range, error)
 	Fetch(ctx context.Context, p sluice.Partition, from int64, maxBytes int) (sluice.Chunk, error)
 	Follow(ctx context.Context, p sluice.Partition, from int64, add func(sluice.Chunk)) error

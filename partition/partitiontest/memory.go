@@ -3,6 +3,7 @@ package partitiontest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -13,6 +14,8 @@ import (
 type Memory struct {
 	mu    sync.Mutex
 	parts map[key]*part
+	ids   map[string]sluice.TopicID
+	made  int // topics so far
 	bell  chan struct{}
 
 	fetches int   // one-shot fetches
@@ -41,7 +44,7 @@ type batch struct {
 
 // NewMemory is a Source without topics.
 func NewMemory() *Memory {
-	return &Memory{parts: map[key]*part{}, bell: make(chan struct{})}
+	return &Memory{parts: map[key]*part{}, ids: map[string]sluice.TopicID{}, bell: make(chan struct{})}
 }
 
 // Bench is what Contract needs.
@@ -65,14 +68,36 @@ func (m *Memory) Bench() Bench {
 	}
 }
 
-// Create makes a partition, an empty one if it exists already.
+// Create makes a partition. If it exists already it is an empty one, of another topic of the same name.
 func (m *Memory) Create(p sluice.Partition) {
-	m.change(func() { m.parts[key{p.Topic, p.Number}] = &part{} })
+	m.change(func() {
+		if _, known := m.ids[p.Topic]; !known || m.parts[key{p.Topic, p.Number}] != nil {
+			m.made++
+			m.ids[p.Topic] = sluice.TopicID{byte(m.made >> 8), byte(m.made)}
+		}
+		m.parts[key{p.Topic, p.Number}] = &part{}
+	})
 }
 
-// Delete removes a partition.
+// Delete removes a partition, and the topic with its last one.
 func (m *Memory) Delete(p sluice.Partition) {
-	m.change(func() { delete(m.parts, key{p.Topic, p.Number}) })
+	m.change(func() {
+		delete(m.parts, key{p.Topic, p.Number})
+		for k := range m.parts {
+			if k.topic == p.Topic {
+				return
+			}
+		}
+		delete(m.ids, p.Topic)
+	})
+}
+
+// Cut takes the records from an offset on away, as an unclean election does. Whole batches only.
+func (m *Memory) Cut(p sluice.Partition, end int64) {
+	m.change(func() {
+		at := m.parts[key{p.Topic, p.Number}]
+		at.batches = slices.DeleteFunc(at.batches, func(b batch) bool { return b.next > end })
+	})
 }
 
 // Produce appends one batch.
@@ -147,6 +172,20 @@ func (p *part) end() int64 {
 		return 0
 	}
 	return p.batches[len(p.batches)-1].next
+}
+
+// TopicID is the contract's.
+func (m *Memory) TopicID(_ context.Context, topic string) (sluice.TopicID, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return sluice.TopicID{}, m.fail
+	}
+	id, known := m.ids[topic]
+	if !known {
+		return sluice.TopicID{}, &sluice.Error{Kind: sluice.UnknownTopic, Msg: "Topic not found."}
+	}
+	return id, nil
 }
 
 // Range is the contract's.
