@@ -120,6 +120,9 @@ func (i *Instance) persist(ctx context.Context, what func(*session) []sluice.Com
 		wait := time.Duration(0)
 		if s != nil && s.Valid() {
 			err := i.send(ctx, s, what)
+			if s.Generation == standaloneGeneration {
+				err = standalone(err)
+			}
 			switch sluice.KindOf(err) {
 			case sluice.StaleSession: // the rebalance is faster than its news
 			case sluice.Retriable, sluice.Unavailable, sluice.NoLeader, sluice.Overloaded, sluice.OutcomeUnknown:
@@ -178,7 +181,7 @@ func (i *Instance) send(ctx context.Context, s *session, what func(*session) []s
 	if len(commits) == 0 {
 		return nil
 	}
-	c := sluice.GroupCommit{Group: i.name.group, Generation: -1, Commits: commits}
+	c := sluice.GroupCommit{Group: i.name.group, Generation: standaloneGeneration, Commits: commits}
 	if s != nil {
 		c.Member, c.Generation = s.Member, s.Generation
 	}
@@ -211,7 +214,7 @@ func standalone(err error) error {
 		return err
 	}
 	return &sluice.Error{Kind: sluice.IllegalState, Err: err,
-		Msg: "The group has members, so that only they can commit; this consumer is not subscribed to any topics"}
+		Msg: "The group has members, so that only they can commit; this consumer is not subscribed to any topics and no member"}
 }
 
 // pending is what was delivered and not committed. Between two sessions it is what may come back with the next one.

@@ -113,6 +113,23 @@ func (k *cluster) Topics(context.Context) ([]string, error) {
 	return slices.Sorted(maps.Keys(k.counts)), k.down
 }
 
+func (k *cluster) OffsetAt(ctx context.Context, p sluice.Partition, t time.Time) (int64, error) {
+	r, err := k.Memory.Range(ctx, p)
+	if err != nil || r.Start == r.End {
+		return r.End, err
+	}
+	c, err := k.Memory.Fetch(ctx, p, r.Start, 1<<20)
+	if err != nil {
+		return 0, err
+	}
+	for _, one := range c.Records {
+		if !one.Timestamp.Before(t) {
+			return one.Offset, nil
+		}
+	}
+	return r.End, nil
+}
+
 // of is the group; the lock is held.
 func (k *cluster) of(name string) *group {
 	g := k.groups[name]

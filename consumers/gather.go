@@ -117,6 +117,8 @@ func (g *gathering) open() error {
 		case "":
 		case sluice.Rejected, sluice.Forbidden, sluice.Unauthorized:
 			return c.err
+		case sluice.UnknownTopic, sluice.UnknownPart: // an assignment is not checked; Kafka was there to say so
+			g.h.reached = true
 		default:
 			g.h.trouble = c.err
 		}

@@ -147,6 +147,7 @@ func (i *Instance) placeCommitted(cs []*claim, commits []sluice.Commit, err erro
 	for _, c := range cs {
 		offset, ok := stored[part{c.p.Topic, c.p.Number}]
 		switch {
+		case c.known: // a seek was faster
 		case err != nil:
 			c.err = err
 		case ok && offset != sluice.NoOffset:
@@ -177,6 +178,9 @@ func (i *Instance) reset(ctx context.Context, c *claim) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if c.known { // a seek was faster
+		return
+	}
 	if err != nil {
 		c.err = err
 		return

@@ -42,6 +42,7 @@ type offsets interface {
 
 type topics interface {
 	Topics(ctx context.Context) ([]string, error)
+	OffsetAt(ctx context.Context, p sluice.Partition, t time.Time) (int64, error)
 }
 
 // Needs is what the instances work with.
@@ -49,7 +50,7 @@ type Needs struct {
 	Log     *partition.Log
 	Groups  groups
 	Offsets offsets
-	Topics  topics // for patterns, and to tell a slow join from a Kafka that is gone
+	Topics  topics // for patterns, seeks by time, and to tell a slow join from a Kafka that is gone
 }
 
 // Registry knows the instances of this replica.

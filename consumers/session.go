@@ -1,7 +1,6 @@
 package consumers
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -48,7 +47,7 @@ func (i *Instance) join(w Wish) {
 		before = i.member.done
 	}
 	i.member, i.refused = m, nil
-	maps.DeleteFunc(i.claims, func(p sluice.Partition, _ *claim) bool { return w.match == nil && !slices.Contains(w.Topics, p.Topic) })
+	maps.DeleteFunc(i.claims, func(p sluice.Partition, _ *claim) bool { return !w.holds(p) })
 	i.ring()
 	i.work.Go(func() {
 		defer close(m.done)
@@ -78,6 +77,10 @@ func (m *membership) run(ctx context.Context) {
 func (m *membership) stay(ctx context.Context) error {
 	wanted := sluice.Membership{Group: m.i.name.group, Topics: m.wish.Topics, Assignor: sluice.RangeAssignor}
 	groups := m.i.room.needs.Groups
+	if m.wish.Assigned != nil {
+		m.serve(ctx, taken(m.wish.Assigned))
+		return nil
+	}
 	if m.wish.match == nil {
 		return groups.Member(ctx, wanted, m.serve)
 	}
@@ -100,6 +103,19 @@ func (m *membership) stay(ctx context.Context) error {
 	}
 	return nil
 }
+
+// taken is the session of partitions that nobody lent: it has neither member nor generation, and lasts as long as the
+// assignment does.
+func taken(parts []sluice.Partition) sluice.Session {
+	s := sluice.Session{Generation: standaloneGeneration, Claims: map[string][]int32{}, Valid: func() bool { return true }}
+	for _, p := range parts {
+		s.Claims[p.Topic] = append(s.Claims[p.Topic], p.Number)
+	}
+	return s
+}
+
+// standaloneGeneration is Kafka's word for a commit by somebody who is no member of the group.
+const standaloneGeneration = -1
 
 // matching waits until the topics that match are some, and others than old. It returns nil when ctx ends.
 func (m *membership) matching(ctx context.Context, old []string) []string {
@@ -187,9 +203,7 @@ func (i *Instance) begin(m *membership, granted sluice.Session) *session {
 			s.claims = append(s.claims, c)
 		}
 	}
-	slices.SortFunc(s.claims, func(a, b *claim) int {
-		return cmp.Or(cmp.Compare(a.p.Topic, b.p.Topic), cmp.Compare(a.p.Number, b.p.Number))
-	})
+	slices.SortFunc(s.claims, func(a, b *claim) int { return inOrder(a.p, b.p) })
 	i.session, i.refused = s, nil
 	i.ring()
 	i.log.Info("consumer instance holds partitions", slog.Int("generation", int(granted.Generation)), slog.Int("partitions", len(s.claims)))

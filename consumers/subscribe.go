@@ -1,6 +1,7 @@
 package consumers
 
 import (
+	"cmp"
 	"context"
 	"regexp"
 	"slices"
@@ -9,10 +10,12 @@ import (
 	"github.com/sluicegate/sluice"
 )
 
-// Wish is what an instance wants to read: topics, or all topics whose whole name matches a pattern (RE2).
+// Wish is what an instance wants to read: topics, or all topics whose whole name matches a pattern (RE2), or partitions
+// that it takes without asking a group.
 type Wish struct {
-	Topics  []string
-	Pattern string
+	Topics   []string
+	Pattern  string
+	Assigned []sluice.Partition
 
 	match *regexp.Regexp
 }
@@ -63,7 +66,23 @@ func (w *Wish) of(all []string) []string {
 
 func (w *Wish) equal(other *Wish) bool {
 	mine, theirs := slices.Sorted(slices.Values(w.Topics)), slices.Sorted(slices.Values(other.Topics))
-	return w.Pattern == other.Pattern && slices.Equal(mine, theirs)
+	return w.Pattern == other.Pattern && slices.Equal(mine, theirs) && slices.Equal(w.Assigned, other.Assigned)
+}
+
+// alike says that one may follow the other without an Unsubscribe in between.
+func (w *Wish) alike(other *Wish) bool {
+	return (w.Pattern == "") == (other.Pattern == "") && (w.Assigned == nil) == (other.Assigned == nil)
+}
+
+// holds is whether the wish may go on with a claim on p.
+func (w *Wish) holds(p sluice.Partition) bool {
+	switch {
+	case w.Assigned != nil:
+		return slices.Contains(w.Assigned, p)
+	case w.match != nil:
+		return true // which topics match is asked again and again
+	}
+	return slices.Contains(w.Topics, p.Topic)
 }
 
 // Subscribe replaces the subscription and returns at once; the group is joined in the background, and reads wait for it.
@@ -75,11 +94,40 @@ func (i *Instance) Subscribe(ctx context.Context, w Wish) error {
 	if err := w.check(); err != nil {
 		return err
 	}
+	return i.turnTo(ctx, w)
+}
+
+// Assign takes partitions without asking the group, whose commits it shares all the same. It replaces the assignment
+// before; a partition that is in both goes on at its position. None at all is the same as Unsubscribe. Kinds: Invalid;
+// IllegalState after a subscription.
+func (i *Instance) Assign(ctx context.Context, parts []sluice.Partition) error {
+	if len(parts) == 0 {
+		return i.Unsubscribe(ctx)
+	}
+	var w Wish
+	for _, p := range parts {
+		if !legalTopic(p.Topic) {
+			return &sluice.Error{Kind: sluice.Invalid, Msg: "partitions must name legal topics (was " + p.Topic + ")"}
+		}
+		p.Isolation = i.settings.Isolation
+		w.Assigned = append(w.Assigned, p)
+	}
+	slices.SortFunc(w.Assigned, inOrder)
+	w.Assigned = slices.Compact(w.Assigned)
+	return i.turnTo(ctx, w)
+}
+
+func inOrder(a, b sluice.Partition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Number, b.Number))
+}
+
+// turnTo makes w the wish of the instance.
+func (i *Instance) turnTo(ctx context.Context, w Wish) error {
 	return i.change(ctx, func(old *membership) error {
 		switch {
 		case old == nil:
 			i.join(w)
-		case (old.wish.Pattern == "") != (w.Pattern == ""):
+		case !old.wish.alike(&w):
 			return errExclusive
 		case !old.wish.equal(&w):
 			old.cancel()
@@ -176,10 +224,13 @@ func (i *Instance) someTopic() string {
 	return i.member.wish.Topics[0]
 }
 
-// Assignment is what the group lends to the instance now.
+// Assignment is what the group lends to the instance now, or what it has taken.
 func (i *Instance) Assignment() []sluice.Partition {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.member != nil && i.member.wish.Assigned != nil {
+		return slices.Clone(i.member.wish.Assigned)
+	}
 	if i.session == nil {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/consumers"
@@ -144,57 +145,98 @@ func parseWish(body *payload) (w consumers.Wish, err error) {
 	return w, nil
 }
 
-// place is a partition in a request.
+// place is a partition in a request, and what is said of it.
 type place struct {
 	topic    string
 	number   int32
 	offset   int64
 	metadata string
+	time     time.Time
 }
 
-// parsePlace reads one element of a list of partitions, with an offset where one is wanted.
-func parsePlace(s *formats.Scanner, path string, withOffset bool) (p place, err error) {
-	var topic, number, offset bool
+// placeForm says what a list of places holds beside topic and partition.
+type placeForm string
+
+const (
+	barePlaces  placeForm = ""
+	withOffset  placeForm = "offset"
+	withinTimes placeForm = "timestamp"
+)
+
+// parsePlace reads one element of a list of partitions.
+func parsePlace(s *formats.Scanner, path string, form placeForm) (p place, err error) {
+	given := map[string]bool{}
 	err = object(s, path, func(name []byte) (err error) {
 		at := path + "." + string(name)
 		field := string(name)
-		if !withOffset && (field == "offset" || field == "metadata") {
-			return formats.UnknownField(name)
-		}
-		if field != "topic" && field != "partition" && field != "offset" && field != "metadata" {
+		switch {
+		case field == "topic", field == "partition":
+		case form != barePlaces && (field == string(form) || field == "metadata"):
+		default:
 			return formats.UnknownField(name)
 		}
 		if null, err := s.Null(); null || err != nil {
 			return err
 		}
+		given[field] = true
 		var n int64
 		switch field {
 		case "topic":
-			topic = true
 			p.topic, err = text(s, at)
 		case "partition":
-			number = true
 			n, err = natural(s, at, math.MaxInt32)
 			p.number = int32(n)
 		case "offset":
-			offset = true
 			p.offset, err = natural(s, at, math.MaxInt64-1)
+		case "timestamp":
+			p.time, err = instant(s, at)
 		default:
 			p.metadata, err = text(s, at)
 		}
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return p, err
-	case !topic:
-		return p, errInvalid.saying("%s.topic may not be empty (was null)", path)
-	case !number:
-		return p, errInvalid.saying("%s.partition may not be empty (was null)", path)
-	case withOffset && !offset:
-		return p, errInvalid.saying("%s.offset may not be empty (was null)", path)
+	}
+	for _, field := range []string{"topic", "partition", string(form)} {
+		if field != "" && !given[field] {
+			return p, errInvalid.saying("%s.%s may not be empty (was null)", path, field)
+		}
 	}
 	return p, nil
+}
+
+// instant is RFC 3339, or milliseconds since 1970.
+func instant(s *formats.Scanner, path string) (time.Time, error) {
+	n, ok, err := s.Integer() // a string of digits too
+	switch {
+	case err != nil:
+		return time.Time{}, err
+	case ok && (n < 0 || n > lastTimestamp):
+		return time.Time{}, errInvalid.saying("%s must be a time between 1970 and 2261 (was %d)", path, n)
+	case ok:
+		return time.UnixMilli(n), nil
+	}
+	t, err := text(s, path)
+	if err != nil {
+		return time.Time{}, err
+	}
+	at, ok := parseTime(t)
+	if !ok {
+		return time.Time{}, errInvalid.saying("%s must be milliseconds since 1970 or an ISO 8601 time (was %s)", path, t)
+	}
+	return at, nil
+}
+
+// parseTime reads the forms of ISO 8601 that clients send; a time without a zone is UTC.
+func parseTime(text string) (time.Time, bool) {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04Z07:00", "2006-01-02T15:04:05Z0700", time.DateOnly} {
+		at, err := time.Parse(layout, text)
+		if err == nil && at.UnixMilli() >= 0 && at.UnixMilli() <= lastTimestamp {
+			return at, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // parseCommits reads {"offsets":[…]}. Without a list nothing is given: then what was delivered is to be committed.
@@ -204,7 +246,7 @@ func parseCommits(body *payload) (commits []sluice.Commit, given bool, err error
 			return formats.UnknownField(name)
 		}
 		given, err = array(s, "offsets", func(path string) error {
-			p, err := parsePlace(s, path, true)
+			p, err := parsePlace(s, path, withOffset)
 			if err == nil && !legalTopic(p.topic) {
 				err = errUnknownTopic.because("%s.topic is not a topic name.", path)
 			}
@@ -216,14 +258,51 @@ func parseCommits(body *payload) (commits []sluice.Commit, given bool, err error
 	return commits, given, err
 }
 
-// parsePartitions reads {"partitions":[…]}; nil if there is no body.
+// parseTargets reads the places of a seek: {"offsets":[…],"timestamps":[…]}.
+func parseTargets(body *payload) (targets []consumers.Target, err error) {
+	var some bool
+	_, err = document(body, func(s *formats.Scanner, name []byte) (err error) {
+		list := string(name)
+		form, to := withOffset, consumers.ToOffset
+		switch list {
+		case "offsets":
+		case "timestamps":
+			form, to = withinTimes, consumers.ToTime
+		default:
+			return formats.UnknownField(name)
+		}
+		given, err := array(s, list, func(path string) error {
+			p, err := parsePlace(s, path, form)
+			targets = append(targets, consumers.Target{Topic: p.topic, Partition: p.number, To: to, Offset: p.offset, Time: p.time})
+			return err
+		})
+		some = some || given
+		return err
+	})
+	if err == nil && !some {
+		err = errInvalid.saying("offsets may not be empty (was null)")
+	}
+	return targets, err
+}
+
+// requirePartitions is parsePartitions where there must be a list.
+func requirePartitions(body *payload) ([]sluice.Partition, error) {
+	parts, err := parsePartitions(body)
+	if err == nil && parts == nil {
+		err = errInvalid.saying("partitions may not be empty (was null)")
+	}
+	return parts, err
+}
+
+// parsePartitions reads {"partitions":[…]}; nil if there is no list.
 func parsePartitions(body *payload) (parts []sluice.Partition, err error) {
-	given, err := document(body, func(s *formats.Scanner, name []byte) error {
+	var given bool
+	_, err = document(body, func(s *formats.Scanner, name []byte) (err error) {
 		if string(name) != "partitions" {
 			return formats.UnknownField(name)
 		}
-		_, err := array(s, "partitions", func(path string) error {
-			p, err := parsePlace(s, path, false)
+		given, err = array(s, "partitions", func(path string) error {
+			p, err := parsePlace(s, path, barePlaces)
 			parts = append(parts, sluice.Partition{Topic: p.topic, Number: p.number})
 			return err
 		})
