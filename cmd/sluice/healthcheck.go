@@ -11,7 +11,8 @@ import (
 )
 
 type healthcheck struct {
-	Listen string `env:"SLUICE_LISTEN" default:":8082" help:"Address the gateway listens on."`
+	fromFile `embed:""`
+	Listen   string `env:"SLUICE_LISTEN" default:":8082" help:"Address the gateway listens on."`
 }
 
 // Run asks /__gtg and fails unless the answer is 200: for hosts that have no probes of their own.

@@ -34,26 +34,37 @@ func main() {
 	}
 }
 
-// run parses the command line and the environment and runs the verb until it is done or ctx ends.
+// run runs the verb of the command line until it is done or ctx ends.
 func run(ctx context.Context, args []string) error {
-	// What no flag sets keeps the rooms' own defaults.
-	verbs := cli{Serve: serve{Config: gateway.Default()}, Migrate: migrate{Stores: gateway.Default().Stores}}
-	parser, err := kong.New(&verbs, kong.Name("sluice"),
-		kong.Description("Sluice is a gateway in front of Apache Kafka: the REST proxy, webhooks and server-sent events."),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		durations,
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	verb, _, err := parse(ctx, args)
 	if err != nil {
-		return err
-	}
-	verb, err := parser.Parse(args)
-	if err != nil {
-		return err
-	}
-	if err := unknownSettings(parser.Model, os.Environ()); err != nil {
 		return err
 	}
 	return verb.Run()
+}
+
+// parse reads the command line, the environment and the file of --config, in which whoever comes first wins. What none
+// of them sets keeps the rooms' own defaults.
+func parse(ctx context.Context, args []string) (*kong.Context, *cli, error) {
+	verbs := &cli{Serve: serve{Config: gateway.Default()}, Migrate: migrate{Stores: gateway.Default().Stores}}
+	file := &settingsFile{}
+	parser, err := kong.New(verbs, kong.Name("sluice"),
+		kong.Description("Sluice is a gateway in front of Apache Kafka: the REST proxy, webhooks and server-sent events."),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		durations,
+		kong.Resolvers(file),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		return nil, nil, err
+	}
+	verb, err := parser.Parse(args)
+	switch {
+	case file.err != nil:
+		return nil, nil, file.err
+	case err != nil:
+		return nil, nil, file.blame(err)
+	}
+	return verb, verbs, unknownSettings(parser.Model, os.Environ())
 }
 
 // reason is the one line for a person: what went wrong, then what it was caused by.

@@ -8,6 +8,7 @@ import (
 )
 
 type migrate struct {
+	fromFile       `embed:""`
 	gateway.Stores `embed:""`
 }
 

@@ -8,6 +8,7 @@ import (
 )
 
 type serve struct {
+	fromFile       `embed:""`
 	gateway.Config `embed:""`
 }
 

@@ -10,8 +10,10 @@ import (
 	"github.com/alecthomas/kong"
 )
 
+var duration = reflect.TypeFor[time.Duration]()
+
 // durations reads 30s and 5m; a bare integer is milliseconds, as in the properties of the proxies before this one.
-var durations = kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(func(ctx *kong.DecodeContext, target reflect.Value) error {
+var durations = kong.TypeMapper(duration, kong.MapperFunc(func(ctx *kong.DecodeContext, target reflect.Value) error {
 	var text string
 	if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
 		return err
