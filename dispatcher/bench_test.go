@@ -2,8 +2,12 @@ package dispatcher
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -111,4 +115,59 @@ func BenchmarkIdleLane(b *testing.B) {
 	runtime.ReadMemStats(&after)
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(subs*partitions), "B/lane")
 	b.ReportMetric(float64(runtime.NumGoroutine()), "goroutines")
+}
+
+// BenchmarkWire is a delivery with the real sender: 1 KiB, signed, to an endpoint on loopback that answers at once.
+func BenchmarkWire(b *testing.B) {
+	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	defer endpoint.Close()
+	guard, err := webhook.NewGuard(webhook.GuardConfig{AnyLoopback: true}, nil, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	wire, err := webhook.NewSender(webhook.Config{Guard: webhook.GuardConfig{AnyLoopback: true}, Version: "bench"}, guard, nil, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer wire.Close()
+	h := newHouse(nil)
+	h.topic("t", 1)
+	secret, err := subscriptions.ParseSecret("whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	h.subscribe("s", func(s *subscriptions.Subscription) {
+		s.Signing.Secrets = []subscriptions.SigningSecret{{ID: "1", Secret: secret}}
+		s.Endpoint.URL, s.Payload.Format, s.Delivery.Ordering = endpoint.URL, subscriptions.FormatRaw, subscriptions.OrderNone
+	}, "t")
+	count := &counting{sender: wire}
+	stop := h.steady(b, count, 1)
+	defer stop()
+	recs := make([]sluice.NewRecord, 500)
+	for i := range recs {
+		recs[i] = sluice.NewRecord{Key: fmt.Appendf(nil, "key-%d", i), Value: make([]byte, 1024), Timestamp: time.Now()}
+	}
+	b.ResetTimer()
+	for sent := 0; sent < b.N; sent += len(recs) {
+		h.source.Produce(part("t", 0), recs...)
+	}
+	for count.n.Load() < int64(b.N) {
+		time.Sleep(time.Millisecond)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
+}
+
+type counting struct {
+	sender
+	n atomic.Int64
+}
+
+func (c *counting) Send(ctx context.Context, d webhook.Delivery) webhook.Outcome {
+	o := c.sender.Send(ctx, d)
+	if o.Class == webhook.S {
+		c.n.Add(1)
+	}
+	return o
 }

@@ -696,3 +696,28 @@ func TestMaxInFlightIsSharedByTheOwners(t *testing.T) {
 		}
 	})
 }
+
+func TestTheCleanFlagOfAHandOverDoesNotOutliveTheLanesSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, r := one(t, &endpoint{}, nil)
+		defer r.close()
+		clean := func() bool {
+			mark, _, err := progress.Decode(0, h.committed("s", part("t", 0)).Metadata)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return mark.Clean
+		}
+		seat := r.seats.seat("t")
+		seat.finish()
+		if !clean() {
+			t.Error("a lane at rest was not handed over clean")
+		}
+		seat.begin(2, 0)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if clean() {
+			t.Error("the lane works again, and its commit still says that nothing is in flight")
+		}
+	})
+}
