@@ -19,7 +19,8 @@ import (
 //	redis.json   the keys of Redis, secrets in it as they are: nobody else may read the folder
 //
 // Whatever was acknowledged is in the files by then, so it survives kill -9. The log is not synced to the disk at each
-// record, as in Kafka itself: a power cut can take its last seconds.
+// record, as in Kafka itself: a power cut can take its last seconds. What kfake does not write down at once is the
+// deletion of a group or of records by an offset: after kill -9 those are back.
 type Data struct {
 	dir  string
 	lock *os.File
