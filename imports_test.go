@@ -43,6 +43,7 @@ var homes = map[string][]string{
 	"github.com/alicebob/miniredis/v2":      {"sandbox"},
 	"github.com/r3labs/sse/v2":              {"client", "e2e"},
 	"github.com/alecthomas/kong":            {"cmd", "bench"},
+	"go.yaml.in/yaml/v3":                    {"cmd"},
 }
 
 type pkg struct {
