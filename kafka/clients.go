@@ -134,7 +134,7 @@ func (c *Clients) config(role string) *sarama.Config {
 	cfg.Metadata.Timeout = 5 * time.Second
 	cfg.Metadata.Retry.Max = 2
 
-	cfg.Consumer.Return.Errors = false // an undrained channel deadlocks
+	cfg.Consumer.Return.Errors = true // whoever consumes must drain them, or all deadlocks
 	cfg.Consumer.Offsets.AutoCommit.Enable = false
 	cfg.Consumer.Fetch.Default = 1 << 20
 	cfg.Consumer.Fetch.MaxBytes = int32(c.cfg.FetchMaxBytes)

@@ -54,9 +54,7 @@ func (f *Fetcher) Follow(ctx context.Context, p sluice.Partition, from int64, ad
 	l := &live{fetcher: f, p: p, pc: pc, next: from, add: add, looked: make(chan look, 1), silent: -1}
 	defer func() {
 		cancel()
-		pc.AsyncClose()
-		for range pc.Messages() { // closed when the consumer has let go of the partition
-		}
+		l.close()
 		if l.looking {
 			<-l.looked
 		}
@@ -115,10 +113,17 @@ func (l *live) run(ctx context.Context) error {
 	quiet := time.NewTicker(quietTick)
 	defer quiet.Stop()
 	last := time.Now()
+	troubles := l.pc.Errors()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case trouble, ok := <-troubles:
+			if !ok {
+				troubles = nil // the messages are closed as well
+			} else if doubtful(trouble.Err) {
+				l.look(ctx, l.next, 1)
+			}
 		case m, ok := <-l.pc.Messages():
 			if !ok {
 				return l.ended(ctx)
@@ -145,7 +150,31 @@ func (l *live) run(ctx context.Context) error {
 	}
 }
 
-// ended finds out why the consumer closed: it says so only in sarama's log.
+// doubtful reports whether trouble of the consumer may mean that the topic, or the offset, is not there any more. It
+// would try on for a quarter of a minute; a broker that is away it knows how to wait for.
+func doubtful(trouble error) bool {
+	return errors.Is(trouble, sarama.ErrUnknownTopicOrPartition) || errors.Is(trouble, sarama.ErrOffsetOutOfRange)
+}
+
+// close lets go of the partition and returns when the consumer has done so, too. It must be drained until then.
+func (l *live) close() {
+	l.pc.AsyncClose()
+	troubles := l.pc.Errors()
+	for {
+		select {
+		case _, ok := <-troubles:
+			if !ok {
+				troubles = nil
+			}
+		case _, ok := <-l.pc.Messages():
+			if !ok {
+				return
+			}
+		}
+	}
+}
+
+// ended finds out why the consumer closed.
 func (l *live) ended(ctx context.Context) error {
 	if _, err := l.fetcher.Fetch(ctx, l.p, l.next, 1); err != nil {
 		return err

@@ -201,6 +201,7 @@ func TestATopicMadeAnewIsReadAnew(t *testing.T) {
 	}
 
 	k.Delete(t, p.Topic)
+	deleted := time.Now()
 	for {
 		bell := l.Changed(p)
 		_, _, err := l.Read(ctx, p, 100, 1<<20)
@@ -215,6 +216,12 @@ func TestATopicMadeAnewIsReadAnew(t *testing.T) {
 		case <-ctx.Done():
 			t.Fatalf("the topic is gone and a reader still waits; last error %v", err)
 		}
+	}
+
+	took := time.Since(deleted)
+	t.Logf("known to be gone after %v", took)
+	if took > 8*time.Second { // sarama alone tries for 15 s
+		t.Error("that is late")
 	}
 
 	k.Create(t, p.Topic, 1, 1)
