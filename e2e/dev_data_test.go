@@ -175,6 +175,81 @@ func TestDevRepeatsNoMoreThanACommitIntervalAfterAKill(t *testing.T) {
 	}
 }
 
+// Whatever had its answer when the kill came is there: records by their receipts, subscriptions by their ids. The kill
+// comes in the middle of both.
+func TestDevLosesNothingThatWasAcknowledgedAtTheKill(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	first := developer(t, "--data", dir)
+	var (
+		mu      sync.Mutex
+		records []peers.Record
+		ids     []string
+		all     sync.WaitGroup
+	)
+	for writer := range 4 {
+		all.Go(func() {
+			for n := 0; ; n += 20 {
+				var batch []peers.Record
+				for i := range 20 {
+					batch = append(batch, record(writer*1_000_000+n+i))
+				}
+				if peers.Produce(t.Context(), first.URL, "orders", batch) != nil {
+					return // the kill
+				}
+				mu.Lock()
+				records = append(records, batch...)
+				mu.Unlock()
+			}
+		})
+	}
+	hook := collector(t, nil)
+	all.Go(func() {
+		for {
+			id, err := hook.Subscribe(t.Context(), first.URL, "NativeCmsPublicationEvents", nil)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			ids = append(ids, id)
+			mu.Unlock()
+		}
+	})
+	eventually(t, time.Minute, "records and subscriptions are acknowledged", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(records) > 2_000 && len(ids) > 5
+	})
+	if err := first.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+	t.Logf("killed after %d records and %d subscriptions", len(records), len(ids))
+
+	second := developer(t, "--data", dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s := peers.Follow(ctx, second.URL, "orders", "from=earliest")
+	eventually(t, time.Minute, "every record is there", func() bool { return s.Seen.Missing(records) == 0 })
+	cancel()
+	if err := s.Wait(); err != nil {
+		t.Error(err)
+	}
+	got := map[peers.Place]peers.Record{}
+	for _, r := range s.Seen.Order() {
+		got[r.Place] = r
+	}
+	for _, r := range records {
+		if g := got[r.Place]; string(g.Key) != string(r.Key) || string(g.Value) != string(r.Value) {
+			t.Fatalf("%v holds %.60q, acknowledged was %.60q", r.Place, g.Value, r.Value)
+		}
+	}
+	for _, id := range ids { // one by one: the list has pages
+		if err := peers.Call(t.Context(), http.MethodGet, second.URL+"/subscriptions/"+id, "", nil, http.StatusOK, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A folder is one process's at a time, and only one of our own; the reason is one line, and the folder stays as it is.
 func TestDevRefusesAFolderThatItCannotUse(t *testing.T) {
 	used := filepath.Join(t.TempDir(), "data")
