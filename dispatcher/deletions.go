@@ -105,7 +105,7 @@ func (x *deletions) remove(ctx context.Context, s *subscriptions.Subscription) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.busy, s.ID)
-	if err == errNotOurs {
+	if errors.Is(err, errNotOurs) {
 		x.seen[s.ID] = time.Now()
 		return
 	}

@@ -34,8 +34,8 @@ func (r *runner) do(c *command) {
 		r.d.work.Go(f.run)
 	case cmdLetter:
 		r.claim.flights.start()
-		l := r.letter(c.job)
-		r.d.work.Go(func() { r.bury(l) })
+		l, again := r.letter(c.job), c.job.letter.failed != 0
+		r.d.work.Go(func() { r.bury(l, again) })
 	case cmdHoldAll:
 		r.share.pause(r, c.until)
 	case cmdReport:
@@ -207,24 +207,22 @@ func (r *runner) letter(j *job) deadletters.Letter {
 // letterTimeout is longer than the producer needs to give up, and shorter than the lane's patience.
 const letterTimeout = 45 * time.Second
 
-// bury writes a dead letter. Only what Kafka acknowledged is done.
-func (r *runner) bury(l deadletters.Letter) {
+// bury writes a dead letter, not for the first time if again. Only what Kafka acknowledged is done.
+func (r *runner) bury(l deadletters.Letter, again bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.claim.flying), letterTimeout)
 	defer cancel()
 	err := r.d.needs.Letters.Write(ctx, l)
 	if err == nil {
 		r.d.metrics.letters.WithLabelValues(r.share.label, l.Reason).Inc()
 	}
-	level, text := slog.LevelWarn, "dead letter"
-	if err != nil {
-		level, text = slog.LevelError, "dead letter cannot be written, the lane waits"
-	}
 	attrs := []slog.Attr{r.who(), slog.Int64("offset", l.Record.Offset), slog.String("webhook_id", l.WebhookID),
 		slog.String("reason", l.Reason), slog.Int("attempts", l.Attempts)}
-	if err != nil {
-		attrs = append(attrs, slog.Any("error", err))
+	switch {
+	case err != nil && !again:
+		r.d.log.LogAttrs(ctx, slog.LevelError, "dead letter cannot be written, the lane waits", append(attrs, slog.Any("error", err))...)
+	case err == nil:
+		r.d.log.LogAttrs(ctx, slog.LevelWarn, "dead letter", attrs...)
 	}
-	r.d.log.LogAttrs(context.Background(), level, text, attrs...)
 	if !r.post(event{kind: evLettered, from: l.Record.Offset, failed: err != nil}) {
 		r.claim.flights.land()
 	}

@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -97,7 +98,7 @@ func TestMetadataThatIsNotOursMeansNoHoles(t *testing.T) {
 			t.Errorf("%s: err %v, low %d, next %d, holes %d", name, err, l.Low(), l.Next(), l.Len())
 		}
 	}
-	if _, _, err := Decode(5, ""); err != ErrForeign {
+	if _, _, err := Decode(5, ""); !errors.Is(err, ErrForeign) {
 		t.Errorf("a reset by other tools is not told from damage: %v", err)
 	}
 }
