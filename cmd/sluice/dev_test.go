@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -53,7 +54,7 @@ func TestATakenPortIsSaidWithAFlagAndAnExample(t *testing.T) {
 			t.Errorf("%v, want %q", err, c.says)
 		}
 	}
-	if err := taken(os.ErrPermission, "127.0.0.1:80", "--listen"); err != os.ErrPermission {
+	if err := taken(os.ErrPermission, "127.0.0.1:80", "--listen"); !errors.Is(err, os.ErrPermission) {
 		t.Errorf("another error became %v", err)
 	}
 }
