@@ -15,8 +15,10 @@ const (
 	burstRecords = 512
 	burstBytes   = 256 << 10
 
-	quietShort = 5 * time.Second  // the high watermark is above what came: markers or aborted records may follow
-	quietLong  = 30 * time.Second // nothing says so; look all the same, for a consumer may have fallen silent
+	quietShort = 5 * time.Second // the high watermark is above what came: markers or aborted records may follow
+	// quietLong is for when nothing says so: look all the same. A consumer may have fallen silent, and it learns the high
+	// watermark only together with records.
+	quietLong  = 30 * time.Second
 	quietTick  = time.Second
 	quietBytes = 64 << 10
 
@@ -134,7 +136,7 @@ func (l *live) run(ctx context.Context) error {
 			last = time.Now()
 		case now := <-quiet.C:
 			wait := quietLong
-			if l.pc.HighWaterMarkOffset() > l.next {
+			if l.pc.HighWaterMarkOffset() > l.next || l.silent == l.next {
 				wait = quietShort
 			}
 			if now.Sub(last) >= wait {
