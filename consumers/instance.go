@@ -104,6 +104,15 @@ func (i *Instance) SpeakV2() {
 	}
 }
 
+// SpeakV1 is called for a read of v1, which settles an instance whose API was open.
+func (i *Instance) SpeakV1() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.version == Provisional {
+		i.version = V1
+	}
+}
+
 // autoCommits: an auto.commit.enable that was left unset follows the API.
 func (i *Instance) autoCommits() bool {
 	if set := i.settings.AutoCommit; set != nil {

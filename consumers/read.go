@@ -37,6 +37,28 @@ func (i *Instance) Read(ctx context.Context, w Want) (*Answer, error) {
 	return a, nil // the instance is left when the answer is settled or lost
 }
 
+// ErrOtherTopics says that an instance reads something else than the topic of a v1 read.
+var ErrOtherTopics = errors.New("the instance is subscribed to other topics")
+
+// ReadTopic is the read of v1: Read by an instance that is subscribed to that topic and no other. The first one
+// subscribes. Fails with ErrOtherTopics where it reads something else.
+func (i *Instance) ReadTopic(ctx context.Context, topic string, w Want) (*Answer, error) {
+	wish := Wish{Topics: []string{topic}}
+	err := i.change(ctx, func(old *membership) error {
+		switch {
+		case old == nil:
+			i.join(wish)
+		case !old.wish.equal(&wish):
+			return ErrOtherTopics
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return i.Read(ctx, w)
+}
+
 func (i *Instance) read(ctx context.Context, w Want) (*Answer, error) {
 	if _, _, err := i.current(); errors.Is(err, errNotSubscribed) {
 		return nil, err

@@ -13,12 +13,14 @@ import (
 	"github.com/sluicegate/sluice/formats"
 )
 
-// consumerRoutes are the instances of the classic API (rest-api.md 5 to 7). Media types depend on the instance, so the
+// consumerRoutes are the instances of the classic API (rest-api.md 5 to 7) and the reads without one (8). Media types depend on the instance, so the
 // handlers settle them.
 func (s *Server) consumerRoutes() []route {
 	speaks := speech{noun: instances, self: true}
 	const group, instance = "/consumers/:group", "/consumers/:group/instances/:instance"
 	return []route{
+		{"GET", "/topics/:topic/partitions/:partition/messages", speaks, s.browse(v1)},
+		{"GET", "/topics/:topic/partitions/:partition/records", speaks, s.browse(v2)},
 		{"POST", group, speaks, s.createConsumer},
 		{"DELETE", instance, speaks, s.onInstance(anyVersion, s.deleteConsumer)},
 		{"POST", instance + "/subscription", speaks, s.onInstance(makesV2, s.subscribeConsumer)},
@@ -30,6 +32,7 @@ func (s *Server) consumerRoutes() []route {
 		{"POST", instance + "/positions/beginning", speaks, s.onInstance(makesV2, s.seekEdge(consumers.ToBeginning))},
 		{"POST", instance + "/positions/end", speaks, s.onInstance(makesV2, s.seekEdge(consumers.ToEnd))},
 		{"GET", instance + "/records", speaks, s.readRecords},
+		{"GET", instance + "/topics/:topic", speaks, s.readTopic},
 		{"POST", instance + "/offsets", speaks, s.onInstance(anyVersion, s.commitOffsets)},
 		{"GET", instance + "/offsets", speaks, s.onInstance(onlyV2, s.showCommitted)},
 	}

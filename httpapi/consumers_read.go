@@ -31,29 +31,49 @@ func (s *Server) readRecords(c *fiber.Ctx) error {
 		of(c).negotiation, _ = negotiate(c, known) // the missing instance comes first
 		return err
 	}
+	return s.read(c, i, known, i.Read)
+}
+
+// readTopic is the read of v1: the first one subscribes to the topic (rest-api.md 6.1). What is wrong is told in this
+// order: instance, format, topic, subscription.
+func (s *Server) readTopic(c *fiber.Ctx) error {
+	i, known, err := s.instance(c, anyVersion)
+	if err != nil {
+		of(c).negotiation, _ = negotiate(c, known)
+		return err
+	}
+	i.SpeakV1()
+	return s.read(c, i, known, func(ctx context.Context, w consumers.Want) (*consumers.Answer, error) {
+		topic, err := topicName(c)
+		if err != nil {
+			return nil, err
+		}
+		look, cancel := context.WithTimeout(ctx, lookupPatience)
+		defer cancel()
+		if _, err := s.needs.Topics.Topic(look, topic); err != nil {
+			return nil, err
+		}
+		a, err := i.ReadTopic(ctx, topic, w)
+		if errors.Is(err, consumers.ErrOtherTopics) {
+			err = errOtherTopics
+		}
+		return a, err
+	})
+}
+
+func (s *Server) read(c *fiber.Ctx, i *consumers.Instance, known version, read func(context.Context, consumers.Want) (*consumers.Answer, error)) error {
 	n, err := negotiateRead(c, i.Format(), known)
 	of(c).negotiation = n
 	if err != nil {
 		return err
 	}
-	timeout, err := number(c, "timeout")
-	if err != nil {
-		return err
-	}
-	maxBytes, err := number(c, "max_bytes")
+	timeout, maxBytes, err := readLimits(c)
 	if err != nil {
 		return err
 	}
 	format, _ := formats.ByName(i.Format()) // it was checked at the creation
-	want := consumers.Want{
-		Timeout:  time.Duration(min(max(timeout, 0), 1<<31)) * time.Millisecond,
-		MaxBytes: int(min(max(maxBytes, 0), 1<<31-1)),
-	}
-	if format != formats.Binary {
-		want.Decodes = decodable(format)
-	}
 	ctx, stop := s.whileThere(c)
-	a, err := i.Read(ctx, want)
+	a, err := read(ctx, consumers.Want{Timeout: timeout, MaxBytes: maxBytes, Decodes: decodable(format)})
 	stop()
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -61,7 +81,23 @@ func (s *Server) readRecords(c *fiber.Ctx) error {
 	case err != nil:
 		return err
 	}
-	return s.deliver(c, a, format)
+	return s.deliver(c, a.Records, a.Err, format, func(ok bool) {
+		if ok {
+			a.Settled()
+		} else {
+			a.Lost()
+		}
+	})
+}
+
+// readLimits are the parameters that every read has.
+func readLimits(c *fiber.Ctx) (timeout time.Duration, maxBytes int, err error) {
+	ms, err := number(c, "timeout")
+	if err != nil {
+		return 0, 0, err
+	}
+	most, err := number(c, "max_bytes")
+	return time.Duration(min(max(ms, 0), 1<<31)) * time.Millisecond, int(min(max(most, 0), 1<<31-1)), err
 }
 
 // whileThere is a context that ends when the client leaves, with the function that ends the watch. fasthttp does not tell.
@@ -91,8 +127,11 @@ func (s *Server) whileThere(c *fiber.Ctx) (context.Context, func()) {
 	return ctx, func() { cancel(nil); <-watched }
 }
 
-// decodable tells whether a record can be shown in a format.
+// decodable tells whether a record can be shown in a format; nil says that all can.
 func decodable(f formats.Format) func(*sluice.Record) error {
+	if f == formats.Binary {
+		return nil
+	}
 	var room []byte
 	return func(r *sluice.Record) error {
 		for _, b := range [][]byte{r.Key, r.Value} {
@@ -106,25 +145,22 @@ func decodable(f formats.Format) func(*sluice.Record) error {
 	}
 }
 
-// deliver writes an answer and has it settled by what becomes of it on the connection.
-func (s *Server) deliver(c *fiber.Ctx, a *consumers.Answer, format formats.Format) error {
-	body := &recordsBody{records: a.Records, format: format, version: of(c).version, extras: s.cfg.Pull.RecordExtras}
+// deliver writes records, or the error that stands for them, and calls settle once with whether the last byte reached
+// the client's connection.
+func (s *Server) deliver(c *fiber.Ctx, records []*sluice.Record, failed error, format formats.Format, settle func(ok bool)) error {
+	body := &recordsBody{records: records, format: format, version: of(c).version, extras: s.cfg.Pull.RecordExtras}
 	size := 0
-	for _, r := range a.Records {
+	for _, r := range records {
 		size += r.Size()
 	}
 	l := &lease{from: s.budget} // records of an answer live until the client has them, whatever the log forgets
 	if err := l.grow(int64(size)); err != nil {
-		a.Lost()
+		settle(false)
 		return &sluice.Error{Kind: sluice.Overloaded, Msg: "The memory budget is used up."}
 	}
 	settled := func(ok bool) {
 		l.release()
-		if ok && (body.ended || a.Err != nil) { // a stream that broke off was written without an error as well
-			a.Settled()
-		} else {
-			a.Lost()
-		}
+		settle(ok && (body.ended || failed != nil)) // a stream that broke off was written without an error as well
 	}
 	conn, ok := c.Context().Conn().(*clientConn)
 	if !ok || c.Method() == fiber.MethodHead { // an answer without a body delivers nothing
@@ -137,8 +173,8 @@ func (s *Server) deliver(c *fiber.Ctx, a *consumers.Answer, format formats.Forma
 		}
 		conn.whenSettled(settled)
 	}
-	if a.Err != nil {
-		return a.Err
+	if failed != nil {
+		return failed
 	}
 	if size <= streamAbove {
 		whole, err := io.ReadAll(body)

@@ -60,6 +60,7 @@ var (
 var (
 	errUnknownTopic     = &failure{status: 404, code: 40401, message: "Topic not found."}
 	errUnknownPartition = &failure{status: 404, code: 40402, message: "Partition not found."}
+	errOtherTopics      = &failure{status: 409, code: 40901, message: "Consumer cannot subscribe the the specified target because it has already subscribed to other topics."}
 	errOtherFormat      = &failure{status: 406, code: 40601, message: "The requested embedded data format does not match the deserializer for this consumer instance"}
 )
 

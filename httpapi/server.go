@@ -105,8 +105,8 @@ func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*S
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("httpapi: %w", err)
 	}
-	if needs.Topics == nil && (needs.Producer != nil || needs.Subscriptions != nil) || needs.Subscriptions != nil && needs.Commits == nil {
-		return nil, errors.New("httpapi: a producer needs topics beside it, subscriptions need topics and commits")
+	if needs.Topics == nil && (needs.Producer != nil || needs.Subscriptions != nil || needs.Consumers != nil) || needs.Subscriptions != nil && needs.Commits == nil {
+		return nil, errors.New("httpapi: producer and consumers need topics beside them, subscriptions need topics and commits")
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
