@@ -17,9 +17,9 @@ import (
 // outlive the request, so they only touch atomics.
 type exchange struct {
 	outer   context.Context // the caller's
-	ctx     context.Context // with the endpoint's deadline
+	ctx     context.Context // ends at the endpoint's deadline
 	cancel  context.CancelCauseFunc
-	stop    context.CancelFunc
+	timeout *time.Timer
 	try     *try // the latest; changed only between sendings, by the goroutine that sends
 	resends int
 }
@@ -47,16 +47,15 @@ const (
 
 func newExchange(outer context.Context, timeout time.Duration) *exchange {
 	x := &exchange{outer: outer}
-	deadline, stop := context.WithTimeoutCause(outer, timeout, errTimeout)
-	x.stop = stop
-	x.ctx, x.cancel = context.WithCancelCause(deadline)
+	x.ctx, x.cancel = context.WithCancelCause(outer)
+	x.timeout = time.AfterFunc(timeout, func() { x.cancel(errTimeout) }) // a second context would cost more than a timer
 	return x
 }
 
 func (x *exchange) end() {
 	x.try.connect.Stop()
+	x.timeout.Stop()
 	x.cancel(nil)
-	x.stop()
 }
 
 // first is the context of the first sending.

@@ -21,7 +21,8 @@ import (
 type request struct {
 	url    *url.URL
 	id     string
-	header http.Header // without timestamp and signature
+	header http.Header // of the first sending, once it is signed
+	sent   bool
 	body   []byte
 	keys   []subscriptions.Secret
 }
@@ -117,9 +118,14 @@ func validParent(s string) bool {
 }
 
 // signed is the header of one sending: with the time of it, and one signature for each live secret, newest first
-// (Standard Webhooks). What is signed are the exact bytes sent.
+// (Standard Webhooks). What is signed are the exact bytes sent. A sending again has a map of its own: the write loop of
+// the first may still read the first.
 func (r *request) signed(now time.Time) http.Header {
-	h := r.header.Clone()
+	h := r.header
+	if r.sent {
+		h = h.Clone()
+	}
+	r.sent = true
 	stamp := strconv.FormatInt(now.Unix(), 10)
 	tokens := make([]string, len(r.keys))
 	for i, secret := range r.keys {

@@ -141,7 +141,7 @@ func (s *Sender) do(x *exchange, r *request, now time.Time) (*http.Response, err
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 		PrepareRetry: func(again *http.Request) error {
 			*again = *again.WithContext(x.again())
-			again.Header = r.signed(now.Add(time.Since(began))) // a new map: the old write loop may still read its own
+			again.Header = r.signed(now.Add(time.Since(began)))
 			return nil
 		},
 	}
