@@ -33,13 +33,25 @@ func pull(ctx context.Context, w *world) (sluice, limit side, err error) {
 	if err != nil {
 		return sluice, limit, err
 	}
-	sluice = side{r.PID(), func(ctx context.Context, m meter, _ time.Duration) (reading, error) {
-		return readInstance(ctx, m, r.URL, topic, backlog)
+	sluice = side{r.PID(), func(ctx context.Context, m meter, span time.Duration) (reading, error) {
+		return again(m, span, func(m meter) (reading, error) { return readInstance(ctx, m, r.URL, topic, backlog) })
 	}}
-	limit = side{os.Getpid(), func(_ context.Context, m meter, _ time.Duration) (reading, error) {
-		return consume(m, w.direct, topic, backlog)
+	limit = side{os.Getpid(), func(_ context.Context, m meter, span time.Duration) (reading, error) {
+		return again(m, span, func(m meter) (reading, error) { return consume(m, w.direct, topic, backlog) })
 	}}
 	return sluice, limit, nil
+}
+
+// again reads the backlog until the readings amount to span, and adds them up.
+func again(m meter, span time.Duration, once func(meter) (reading, error)) (sum reading, err error) {
+	for sum.took < span {
+		r, err := once(m)
+		if err != nil {
+			return reading{}, err
+		}
+		sum = reading{sum.count + r.count, sum.took + r.took, sum.cpu + r.cpu}
+	}
+	return sum, nil
 }
 
 func readInstance(ctx context.Context, m meter, base, topic string, backlog int) (reading, error) {
