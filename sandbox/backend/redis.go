@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,6 +82,27 @@ func (s *Server) Start(t testing.TB) {
 		t.Fatalf("start redis-server: %v", err)
 	}
 	AwaitPort(t, s.addr)
+}
+
+// Pause stops a real server by SIGSTOP: its sockets stay open and answer nothing. False: it is embedded, and cannot be.
+// The end of the test kills it all the same.
+func (s *Server) Pause(t testing.TB) bool {
+	t.Helper()
+	if s.mini != nil {
+		return false
+	}
+	s.signal(t, syscall.SIGSTOP)
+	return true
+}
+
+// Resume lets a paused server go on.
+func (s *Server) Resume(t testing.TB) { t.Helper(); s.signal(t, syscall.SIGCONT) }
+
+func (s *Server) signal(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		t.Fatalf("%v to redis-server: %v", sig, err)
+	}
 }
 
 // FreePort is a port that nobody listened on a moment ago, below the ephemeral range: a client that probes a closed
