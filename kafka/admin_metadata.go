@@ -117,6 +117,13 @@ func (m *metadata) address(broker int32) string {
 	return m.addrs[broker]
 }
 
+// brokerCount is how many brokers metadata named last, 1 before it named any.
+func (m *metadata) brokerCount() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return max(1, len(m.addrs))
+}
+
 // look returns once fresh, which runs under the lock, is satisfied or one look-up has been waited for.
 func (m *metadata) look(ctx context.Context, name string, fresh func() bool) error {
 	m.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ const (
 	roleLetters         = "letters"          // dead letters and what Sluice writes about itself
 	roleLive            = "live"             // long polls, read committed; does nothing else
 	roleLiveUncommitted = "live-uncommitted" // the same for classic pull consumers
+	crowdSuffix         = "-crowd"           // of the two above where very many partitions are followed
 	roleCatchUp         = "catch-up"         // one-shot fetches; a pool, never long-polls
 	roleCommit          = "commit"           // standalone commits; a pool
 	roleOwn             = "own"              // group membership, on bare connections
@@ -142,8 +144,12 @@ func (c *Clients) config(role string) *sarama.Config {
 	cfg.Consumer.MaxWaitTime = 250 * time.Millisecond
 	cfg.Consumer.Retry.Backoff = 250 * time.Millisecond
 	cfg.Consumer.IsolationLevel = sarama.ReadCommitted
-	if role == roleLiveUncommitted {
+	live, crowded := strings.CutSuffix(role, crowdSuffix)
+	if live == roleLiveUncommitted {
 		cfg.Consumer.IsolationLevel = sarama.ReadUncommitted
+	}
+	if crowded {
+		cfg.Consumer.Fetch.Min, cfg.Consumer.MaxWaitTime = crowdBytes, crowdWait
 	}
 
 	cfg.Producer.RequiredAcks = sarama.WaitForAll

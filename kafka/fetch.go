@@ -25,12 +25,13 @@ type Fetcher struct {
 
 	mu        sync.Mutex
 	slots     map[string]*slots // by broker address
-	consumers map[sluice.Isolation]sarama.Consumer
+	consumers map[feed]sarama.Consumer
+	crowds    map[sluice.Isolation]crowd
 }
 
 // NewFetcher dials nobody. Its connections close with c.
 func NewFetcher(c *Clients) *Fetcher {
-	f := &Fetcher{clients: c, admin: NewAdmin(c), slots: map[string]*slots{}, consumers: map[sluice.Isolation]sarama.Consumer{}}
+	f := &Fetcher{clients: c, admin: NewAdmin(c), slots: map[string]*slots{}, consumers: map[feed]sarama.Consumer{}, crowds: map[sluice.Isolation]crowd{}}
 	for i := range f.pool {
 		f.pool[i] = newBrokers(c.config(roleCatchUp), c.dial, c.cfg.Brokers)
 		c.closeWith(f.pool[i].close)

@@ -39,21 +39,13 @@ var (
 // Many partitions share one consumer and, per broker, one request; a partition that is not drained holds up all the
 // others (measured: 92,000 records/s down to 260), so add must only store.
 func (f *Fetcher) Follow(ctx context.Context, p sluice.Partition, from int64, add func(sluice.Chunk)) error {
-	consumer, err := f.consumer(p.Isolation)
-	if err != nil {
-		return kafkaError("open the live client", err)
-	}
-	pc, err := consumer.ConsumePartition(p.Topic, p.Number, from)
-	if err != nil {
-		if errors.Is(err, sarama.ErrUnknownTopicOrPartition) { // of the topic, or of the partition?
-			if _, err := f.Range(ctx, p); err != nil {
-				return err
-			}
-		}
-		return kafkaError("follow "+p.String(), err)
+	crowded := f.join(p.Isolation)
+	defer f.leave(p.Isolation)
+	l := &live{fetcher: f, p: p, next: from, add: add, looked: make(chan look, 1), silent: -1}
+	if err := l.open(ctx, crowded); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	l := &live{fetcher: f, p: p, pc: pc, next: from, add: add, looked: make(chan look, 1), silent: -1}
 	defer func() {
 		cancel()
 		l.close()
@@ -65,34 +57,12 @@ func (f *Fetcher) Follow(ctx context.Context, p sluice.Partition, from int64, ad
 	return l.run(ctx)
 }
 
-// consumer is the one consumer of an isolation; its client does nothing else.
-func (f *Fetcher) consumer(i sluice.Isolation) (sarama.Consumer, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if c := f.consumers[i]; c != nil {
-		return c, nil
-	}
-	role := roleLive
-	if i == sluice.ReadUncommitted {
-		role = roleLiveUncommitted
-	}
-	client, err := f.clients.client(role, 0)
-	if err != nil {
-		return nil, err
-	}
-	c, err := sarama.NewConsumerFromClient(client)
-	if err != nil {
-		return nil, err
-	}
-	f.consumers[i] = c
-	return c, nil
-}
-
 // live is one partition being followed. One goroutine owns it.
 type live struct {
 	fetcher *Fetcher
 	p       sluice.Partition
 	pc      sarama.PartitionConsumer
+	crowded bool  // pc is of the crowd's consumer
 	next    int64 // all below was added
 	add     func(sluice.Chunk)
 
@@ -135,6 +105,13 @@ func (l *live) run(ctx context.Context) error {
 			}
 			last = time.Now()
 		case now := <-quiet.C:
+			if crowded := l.fetcher.crowded(l.p.Isolation); crowded != l.crowded {
+				l.close() // what is not added yet comes again
+				if err := l.open(ctx, crowded); err != nil {
+					return err
+				}
+				troubles = l.pc.Errors()
+			}
 			wait := quietLong
 			if l.pc.HighWaterMarkOffset() > l.next || l.silent == l.next {
 				wait = quietShort
@@ -156,6 +133,25 @@ func (l *live) run(ctx context.Context) error {
 // would try on for a quarter of a minute; a broker that is away it knows how to wait for.
 func doubtful(trouble error) bool {
 	return errors.Is(trouble, sarama.ErrUnknownTopicOrPartition) || errors.Is(trouble, sarama.ErrOffsetOutOfRange)
+}
+
+// open takes the partition up where it stands.
+func (l *live) open(ctx context.Context, crowded bool) error {
+	consumer, err := l.fetcher.consumer(feed{l.p.Isolation, crowded})
+	if err != nil {
+		return kafkaError("open the live client", err)
+	}
+	pc, err := consumer.ConsumePartition(l.p.Topic, l.p.Number, l.next)
+	if err != nil {
+		if errors.Is(err, sarama.ErrUnknownTopicOrPartition) { // of the topic, or of the partition?
+			if _, err := l.fetcher.Range(ctx, l.p); err != nil {
+				return err
+			}
+		}
+		return kafkaError("follow "+l.p.String(), err)
+	}
+	l.pc, l.crowded = pc, crowded
+	return nil
 }
 
 // close lets go of the partition and returns when the consumer has done so, too. It must be drained until then.

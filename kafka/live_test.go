@@ -1,6 +1,9 @@
 package kafka_test
 
 import (
+	"context"
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +13,80 @@ import (
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/sandbox/backend"
 )
+
+// When very many partitions are followed, they move to the consumer that waits for more, and back; each brings every
+// record once and in order meanwhile.
+func TestACrowdChangesTheConsumerAndLosesNothing(t *testing.T) {
+	k := backend.Kafka(t)
+	if k.Real() {
+		backend.NotRun(t, "needs hundreds of partitions, which a shared broker should not have to bear; partition has a thousand on a real one")
+	}
+	const crowd = 220
+	var polls [2]atomic.Int64 // long polls of the usual consumer, and of the crowd's
+	k.Fake().ControlKey(int16(kmsg.Fetch), func(q kmsg.Request) (kmsg.Response, error, bool) {
+		k.Fake().KeepControl()
+		switch ask := q.(*kmsg.FetchRequest); {
+		case ask.MaxWaitMillis > 0 && ask.MinBytes == 1:
+			polls[0].Add(1)
+		case ask.MaxWaitMillis > 0:
+			polls[1].Add(1)
+		}
+		return nil, nil, false
+	})
+	f := newFetcher(t, k)
+	busy := sluice.Partition{Topic: k.Topic(t, "busy", 1)}
+	followed := collect(t, f, busy, 0)
+	client := writer(t, k)
+	defer client.Close()
+	written, read := 0, 0
+	more := func() {
+		t.Helper()
+		var in []sluice.NewRecord
+		for range 50 {
+			in = append(in, sluice.NewRecord{Value: fmt.Append(nil, written)})
+			written++
+		}
+		if err := client.ProduceSync(t.Context(), records(busy, in)...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range followed(50) {
+			if string(r.Value) != fmt.Sprint(read) {
+				t.Fatalf("record %d is %s", read, r.Value)
+			}
+			read++
+		}
+	}
+	until := func(consumer int) {
+		t.Helper()
+		for begin := time.Now(); ; {
+			before := [2]int64{polls[0].Load(), polls[1].Load()}
+			more()
+			time.Sleep(300 * time.Millisecond) // more than the longest poll
+			if polls[consumer].Load() > before[consumer] && polls[1-consumer].Load() == before[1-consumer] {
+				return
+			}
+			if time.Since(begin) > 20*time.Second {
+				t.Fatalf("polls went from %v to %d and %d", before, polls[0].Load(), polls[1].Load())
+			}
+		}
+	}
+	until(0)
+	topic := k.Topic(t, "crowd", crowd)
+	ctx, cancel := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	for n := range int32(crowd) {
+		others.Go(func() {
+			if err := f.Follow(ctx, sluice.Partition{Topic: topic, Number: n}, 0, func(sluice.Chunk) {}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	until(1)
+	cancel()
+	others.Wait()
+	until(0)
+	t.Logf("%d records", read)
+}
 
 // A consumer that brings nothing though there are records is found out within ten seconds when it knew of them. Until
 // then nothing is added that it may still bring.
