@@ -88,33 +88,6 @@ func (r *pull) await(ctx context.Context, t testing.TB, next int64) time.Duratio
 	}
 }
 
-func TestReadersFollowAMovingLeader(t *testing.T) {
-	k := backend.KafkaOf(t, 3)
-	if k.Real() {
-		backend.NotRun(t, "moves leaders by kfake's own hand; TestABrokerThatDies has real ones")
-	}
-	ctx := deadline(t, time.Minute)
-	p := sluice.Partition{Topic: k.Topic(t, "moving", 1)}
-	l := kafkaLog(t, k.Brokers, partition.Default())
-	w := newWriter(t, k.Brokers)
-	var pulls []*pull
-	for range 5 {
-		pulls = append(pulls, startPull(ctx, t, l, p))
-	}
-	total := 0
-	for i := range 20 {
-		if err := k.Fake().MoveTopicPartition(p.Topic, 0, int32(i%3)); err != nil {
-			t.Fatal(err)
-		}
-		w.write(ctx, p, total, 100, 100)
-		total += 100
-		time.Sleep(100 * time.Millisecond)
-	}
-	for _, r := range pulls {
-		r.await(ctx, t, int64(total))
-	}
-}
-
 // A broker that dies costs its own partitions seconds and the others nothing. One that hangs costs no more.
 func TestABrokerThatDiesOrHangsCostsOnlyItsOwnPartitions(t *testing.T) {
 	c := backend.Cluster(t, 3)
@@ -169,6 +142,14 @@ func TestABrokerThatDiesOrHangsCostsOnlyItsOwnPartitions(t *testing.T) {
 // leaders is who leads each partition.
 func leaders(ctx context.Context, t testing.TB, client *kgo.Client, topics ...string) map[sluice.Partition]int32 {
 	t.Helper()
+	found, err := askLeaders(ctx, client, topics...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func askLeaders(ctx context.Context, client *kgo.Client, topics ...string) (map[sluice.Partition]int32, error) {
 	ask := kmsg.NewPtrMetadataRequest()
 	for _, name := range topics {
 		topic := kmsg.NewMetadataRequestTopic()
@@ -177,7 +158,7 @@ func leaders(ctx context.Context, t testing.TB, client *kgo.Client, topics ...st
 	}
 	answer, err := ask.RequestWith(ctx, client)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	found := map[sluice.Partition]int32{}
 	for _, topic := range answer.Topics {
@@ -185,7 +166,7 @@ func leaders(ctx context.Context, t testing.TB, client *kgo.Client, topics ...st
 			found[sluice.Partition{Topic: *topic.Topic, Number: p.Partition}] = p.Leader
 		}
 	}
-	return found
+	return found, nil
 }
 
 func TestATopicMadeAnewIsReadAnew(t *testing.T) {

@@ -14,6 +14,20 @@ import (
 // out: measure while they are open.
 func received(t testing.TB, brokers []string) (total int64) {
 	t.Helper()
+	sockets(t, brokers, func(fd int) {
+		var info [256]byte
+		size := uint32(len(info))
+		if _, _, errno := syscall.Syscall6(syscall.SYS_GETSOCKOPT, uintptr(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO,
+			uintptr(unsafe.Pointer(&info[0])), uintptr(unsafe.Pointer(&size)), 0); errno == 0 && size >= 136 {
+			total += *(*int64)(unsafe.Pointer(&info[128]))
+		}
+	})
+	return total
+}
+
+// sockets calls visit with each socket of this process that is connected to one of the brokers.
+func sockets(t testing.TB, brokers []string, visit func(fd int)) {
+	t.Helper()
 	ports := map[int]bool{}
 	for _, b := range brokers {
 		_, port, err := net.SplitHostPort(b)
@@ -28,7 +42,7 @@ func received(t testing.TB, brokers []string) (total int64) {
 	}
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		t.Skipf("NOT RUN: the kernel's byte counts need Linux: %v", err)
+		t.Skipf("NOT RUN: the process's sockets are known on Linux only: %v", err)
 	}
 	for _, f := range fds {
 		fd, _ := strconv.Atoi(f.Name())
@@ -43,16 +57,8 @@ func received(t testing.TB, brokers []string) (total int64) {
 		case *syscall.SockaddrInet6:
 			port = a.Port
 		}
-		if !ports[port] {
-			continue
+		if ports[port] {
+			visit(fd)
 		}
-		var info [256]byte
-		size := uint32(len(info))
-		if _, _, errno := syscall.Syscall6(syscall.SYS_GETSOCKOPT, uintptr(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO,
-			uintptr(unsafe.Pointer(&info[0])), uintptr(unsafe.Pointer(&size)), 0); errno != 0 || size < 136 {
-			continue
-		}
-		total += *(*int64)(unsafe.Pointer(&info[128]))
 	}
-	return total
 }
