@@ -30,6 +30,8 @@ const (
 	Rejected       Kind = "rejected"        // Kafka refused for good
 	Unavailable    Kind = "unavailable"     // no broker could be reached in time
 	StoreDown      Kind = "store_down"      // Redis could not be reached in time
+	BadSchema      Kind = "bad_schema"      // a schema that does not parse, that nobody knows, or of another subject
+	SchemaLookup   Kind = "schema_lookup"   // the schema registry refused, or did not answer in time
 	Overloaded     Kind = "overloaded"      // a budget of our own is used up; RetryAfter says when to come back
 )
 

@@ -29,6 +29,7 @@ type gathering struct {
 	bytes       int
 	full        bool  // the answer ends here
 	undecodable error // of its first record
+	unjudged    error // nobody could say whether its first record decodes
 	turn        sluice.Partition
 	owed        bool
 }
@@ -229,6 +230,10 @@ func (g *gathering) add(c *cursor, most int) {
 				if len(g.records) > 0 {
 					return // the next read begins with it, and fails
 				}
+				if unjudged(err) {
+					g.unjudged = err // the record stays the next
+					return
+				}
 				g.owed, g.undecodable = false, undecodable(r, err)
 				c.from, c.last = r.Offset+1, r.Offset
 				return
@@ -282,7 +287,7 @@ func (g *gathering) close(ctx context.Context) (*Answer, error) {
 	if err := g.merge(ctx); err != nil {
 		return nil, err
 	}
-	if len(g.records) > 0 || g.undecodable != nil {
+	if len(g.records) > 0 || g.undecodable != nil || g.unjudged != nil {
 		return g.answer()
 	}
 	if g.h.i.hasEnded() {
@@ -293,6 +298,9 @@ func (g *gathering) close(ctx context.Context) (*Answer, error) {
 
 // answer is what was gathered, if the session still lends it; else the read begins again.
 func (g *gathering) answer() (*Answer, error) {
+	if g.unjudged != nil {
+		return nil, g.unjudged
+	}
 	if !g.full && len(g.cursors) > 0 {
 		g.turn, g.owed = g.after(g.cursors[0]), false
 	}

@@ -13,7 +13,8 @@ import (
 type Want struct {
 	Timeout  time.Duration // shortens the instance's own; 0: does not
 	MaxBytes int           // of keys and values; 0: no limit but the server's
-	// Decodes reports why a record cannot be shown in the instance's format; nil shows everything.
+	// Decodes reports why a record cannot be shown in the instance's format; nil shows everything. An error of Kind
+	// SchemaLookup or Overloaded says nothing about the record: the read fails with it and the record stays the next.
 	Decodes func(*sluice.Record) error
 }
 
@@ -197,7 +198,16 @@ func (h *held) take(s *session, g *gathering) (*Answer, bool) {
 	return a, true
 }
 
+// unjudged says that nothing is known against a record: nobody could say whether it decodes.
+func unjudged(err error) bool {
+	k := sluice.KindOf(err)
+	return k == sluice.SchemaLookup || k == sluice.Overloaded
+}
+
 func undecodable(r *sluice.Record, err error) error {
+	if unjudged(err) {
+		return err
+	}
 	return &sluice.Error{Kind: sluice.Rejected, Err: err,
 		Msg: fmt.Sprintf("the record at partition %s-%d, offset %d cannot be decoded in the format of this instance", r.Topic, r.Partition, r.Offset)}
 }

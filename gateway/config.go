@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluicegate/sluice/consumers"
 	"github.com/sluicegate/sluice/dispatcher"
+	"github.com/sluicegate/sluice/formats"
 	"github.com/sluicegate/sluice/httpapi"
 	"github.com/sluicegate/sluice/kafka"
 	"github.com/sluicegate/sluice/partition"
@@ -31,6 +32,7 @@ type Config struct {
 	HTTP      httpapi.Config    `embed:""`
 	Log       partition.Config  `embed:""`
 	Consumers consumers.Config  `embed:""`
+	Formats   formats.Config    `embed:""`
 	Stream    stream.Config     `embed:""`
 	Webhook   webhook.Config    `embed:""`
 	Deliver   dispatcher.Config `embed:""`
@@ -49,7 +51,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Stores: Stores{Kafka: kafka.Default(), Redis: subscriptions.Default(), StartTimeout: 15 * time.Second},
-		HTTP:   httpapi.Default(), Log: partition.Default(), Consumers: consumers.Default(), Stream: stream.Default(),
+		HTTP:   httpapi.Default(), Log: partition.Default(), Consumers: consumers.Default(), Formats: formats.Default(), Stream: stream.Default(),
 		Webhook: webhook.Default(), Deliver: dispatcher.Default(),
 		Auth: "basic", Migrate: true, ShutdownGrace: 20 * time.Second, LogLevel: "info",
 	}
@@ -76,7 +78,7 @@ func (c Config) Validate() error {
 	case c.DrainDelay < 0 || c.ShutdownGrace < 0:
 		return errors.New("drain-delay and shutdown-grace must not be negative")
 	}
-	for _, part := range []interface{ Validate() error }{c.Stores, c.HTTP, c.Log, c.Consumers, c.Stream, c.Webhook, c.Deliver} {
+	for _, part := range []interface{ Validate() error }{c.Stores, c.HTTP, c.Log, c.Consumers, c.Formats, c.Stream, c.Webhook, c.Deliver} {
 		if err := part.Validate(); err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/sluicegate/sluice/consumers"
 	"github.com/sluicegate/sluice/deadletters"
 	"github.com/sluicegate/sluice/dispatcher"
+	"github.com/sluicegate/sluice/formats"
 	"github.com/sluicegate/sluice/httpapi"
 	"github.com/sluicegate/sluice/kafka"
 	"github.com/sluicegate/sluice/migrations"
@@ -182,12 +183,19 @@ func (g *Gateway) build(ctx context.Context) error {
 	}
 	g.stops.add("streams", cfg.Stream.Drain+stopStreams, streams.Stop)
 
+	var schemas *formats.Registry // nil: formats with schemas are unknown
+	if cfg.Formats.On() {
+		if schemas, err = formats.New(cfg.Formats, log, reg); err != nil {
+			return err
+		}
+		g.stops.add("schema registry", stopQuickly, schemas.Stop)
+	}
 	var page []byte
 	if cfg.Page {
 		page = httpapi.TailPage()
 	}
 	g.http, err = httpapi.New(cfg.HTTP, httpapi.Needs{
-		Topics: admin, Producer: producer, Consumers: pulls, Streams: streams, Kafka: admin, Store: store, Gatherer: reg,
+		Topics: admin, Producer: producer, AutoCreate: cfg.Kafka.AutoCreate, Schemas: schemas, Consumers: pulls, Streams: streams, Kafka: admin, Store: store, Gatherer: reg,
 		Subscriptions: registry, Commits: offsets, Health: health, RootPage: page,
 	}, log, reg)
 	if err != nil {

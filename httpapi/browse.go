@@ -28,16 +28,16 @@ func (s *Server) browse(known version) fiber.Handler {
 			return err
 		}
 		format := formats.Binary
-		if named, ok := formats.ByName(n.answer.format); ok {
+		if named, ok := s.format(n.answer.format); ok {
 			format = named
 		}
 		look, at, err := lookOf(c, known)
 		if err != nil {
 			return err
 		}
-		look.Decodes = decodable(format)
 		ctx, stop := s.whileThere(c)
 		defer stop()
+		look.Decodes = s.decodable(ctx, format)
 		records, err := s.lookUp(ctx, look, at)
 		if err != nil {
 			return err
@@ -128,7 +128,7 @@ func negotiateBrowse(c *fiber.Ctx, known version) (negotiation, error) {
 	if err != nil {
 		return n, err
 	}
-	offers, others := readOrder("binary", n.version)
+	offers, others := of(c).offers().read("binary", n.version)
 	m, exact, ok := choose(accept(c), append(offers, others...))
 	if !ok {
 		n.answer = offers[0]

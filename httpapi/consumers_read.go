@@ -71,9 +71,9 @@ func (s *Server) read(c *fiber.Ctx, i *consumers.Instance, known version, read f
 	if err != nil {
 		return err
 	}
-	format, _ := formats.ByName(i.Format()) // it was checked at the creation
+	format, _ := s.format(i.Format()) // it was checked at the creation
 	ctx, stop := s.whileThere(c)
-	a, err := read(ctx, consumers.Want{Timeout: timeout, MaxBytes: maxBytes, Decodes: decodable(format)})
+	a, err := read(ctx, consumers.Want{Timeout: timeout, MaxBytes: maxBytes, Decodes: s.decodable(ctx, format)})
 	stop()
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -81,13 +81,17 @@ func (s *Server) read(c *fiber.Ctx, i *consumers.Instance, known version, read f
 	case err != nil:
 		return err
 	}
-	return s.deliver(c, a.Records, a.Err, format, func(ok bool) {
+	settle := func(ok bool) {
 		if ok {
 			a.Settled()
 		} else {
 			a.Lost()
 		}
-	})
+	}
+	if at, _ := c.Locals(seatingKey{}).(seating); at.forwarded {
+		settle = s.receiptWanted(c, a)
+	}
+	return s.deliver(c, a.Records, a.Err, format, settle)
 }
 
 // readLimits are the parameters that every read has.
@@ -128,10 +132,11 @@ func (s *Server) whileThere(c *fiber.Ctx) (context.Context, func()) {
 }
 
 // decodable tells whether a record can be shown in a format; nil says that all can.
-func decodable(f formats.Format) func(*sluice.Record) error {
-	if f == formats.Binary {
+func (s *Server) decodable(ctx context.Context, format formats.Format) func(*sluice.Record) error {
+	if format == formats.Binary {
 		return nil
 	}
+	f := s.shower(ctx, format)
 	var room []byte
 	return func(r *sluice.Record) error {
 		for _, b := range [][]byte{r.Key, r.Value} {
@@ -148,7 +153,7 @@ func decodable(f formats.Format) func(*sluice.Record) error {
 // deliver writes records, or the error that stands for them, and calls settle once with whether the last byte reached
 // the client's connection.
 func (s *Server) deliver(c *fiber.Ctx, records []*sluice.Record, failed error, format formats.Format, settle func(ok bool)) error {
-	body := &recordsBody{records: records, format: format, version: of(c).version, extras: s.cfg.Pull.RecordExtras}
+	body := &recordsBody{records: records, format: s.shower(s.requests, format), version: of(c).version, extras: s.cfg.Pull.RecordExtras}
 	size := 0
 	for _, r := range records {
 		size += r.Size()
@@ -200,7 +205,7 @@ func (s *Server) deliver(c *fiber.Ctx, records []*sluice.Record, failed error, f
 // recordsBody is the JSON array of an answer, encoded as it is read: one record at a time.
 type recordsBody struct {
 	records []*sluice.Record
-	format  formats.Format
+	format  shower
 	version version
 	extras  bool
 

@@ -61,8 +61,19 @@ var (
 	errUnknownTopic     = &failure{status: 404, code: 40401, message: "Topic not found."}
 	errUnknownPartition = &failure{status: 404, code: 40402, message: "Partition not found."}
 	errOtherTopics      = &failure{status: 409, code: 40901, message: "Consumer cannot subscribe the the specified target because it has already subscribed to other topics."}
+	errNoKeySchema      = &failure{status: 422, code: 42201, message: "Request includes keys but does not include key schema"}
+	errNoValueSchema    = &failure{status: 422, code: 42202, message: "Request includes values but does not include value schema"}
 	errOtherFormat      = &failure{status: 406, code: 40601, message: "The requested embedded data format does not match the deserializer for this consumer instance"}
 )
+
+// misfit is a value that its schema does not take; v1 knew no schemas but Avro's.
+func misfit(v version, why string) *failure {
+	what := "Object"
+	if v == v1 {
+		what = "Avro"
+	}
+	return &failure{status: 422, code: 42203, message: "Conversion of JSON to " + what + " failed: " + why}
+}
 
 // nouns of the API in whose words a Kind is told: the classic API calls a missing instance 40403, the subscription API
 // a missing subscription 40411.
@@ -87,6 +98,7 @@ var kinds = map[sluice.Kind]row{
 	sluice.Invalid:        {422, 422, ""},
 	sluice.BadSetting:     {422, 42204, "Invalid consumer configuration: "},
 	sluice.OutOfBounds:    {422, 40001, "Invalid consumer configuration. It does not abide by the constraints: "},
+	sluice.BadSchema:      {422, 42205, "Invalid schema: "},
 	sluice.TooLarge:       {413, 413, ""},
 	sluice.Unauthorized:   {401, 40101, ""},
 	sluice.Forbidden:      {403, 40301, ""},
@@ -95,6 +107,7 @@ var kinds = map[sluice.Kind]row{
 	sluice.UnknownPart:    {404, 40402, "Partition not found."},
 	sluice.NoLeader:       {404, 40404, "Leader not available."},
 	sluice.OutOfRange:     {500, 50002, "Kafka error: "},
+	sluice.SchemaLookup:   {408, 40801, "Schema registration or lookup failed"},
 	sluice.Conflict:       {409, 409, ""},
 	sluice.IllegalState:   {409, 40903, "Illegal state: "},
 	sluice.StaleSession:   {500, 50003, "Retriable Kafka error: "},

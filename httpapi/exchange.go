@@ -22,9 +22,19 @@ type exchange struct {
 	route    string // path of the table, "" where none matched
 	noun     noun
 	start    time.Time
-	bodyRead bool // nothing of the body is left on the connection
+	bodyRead bool   // nothing of the body is left on the connection
+	sent     []byte // the body, where it may be wanted once more
+	types    *offer
 	negotiation
 	cause error // what went wrong, for the log alone
+}
+
+// offers is the media types of this server.
+func (x *exchange) offers() *offer {
+	if x.types == nil { // fasthttp failed before the server was asked
+		return offerPlain
+	}
+	return x.types
 }
 
 type exchangeKey struct{}
@@ -43,6 +53,7 @@ func of(c *fiber.Ctx) *exchange {
 // observe surrounds every request: its id, its one line in the log, its metrics, and what remains of a panic.
 func (s *Server) observe(c *fiber.Ctx) error {
 	x := of(c)
+	x.types = s.types
 	if sent, ok := c.Locals(unknownMethod{}).(string); ok {
 		x.method = sent
 	}

@@ -1,6 +1,10 @@
 package httpapi
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/sluicegate/sluice/formats"
+)
 
 // version is the API version an answer speaks; v3 has paths of its own and never meets these.
 type version byte
@@ -14,7 +18,7 @@ const (
 // media is a media type of the classic API: what a body holds and which version it speaks.
 type media struct {
 	name    string
-	format  string // embedded format: "binary", "json"; "" where the type names none
+	format  string // embedded format: "binary", "json", …; "" where the type names none
 	version version
 }
 
@@ -26,24 +30,37 @@ var (
 	typeJSON  = media{"application/json", "", noVersion}
 )
 
-// embeddedTypes are the types of each embedded format that is built in; an unknown format is an unknown type.
-var embeddedTypes = []media{
-	{"application/vnd.kafka.binary.v1+json", "binary", v1},
-	{"application/vnd.kafka.binary.v2+json", "binary", v2},
-	{"application/vnd.kafka.json.v1+json", "json", v1},
-	{"application/vnd.kafka.json.v2+json", "json", v2},
-	{"application/vnd.kafka.binary+json", "binary", noVersion},
-	{"application/vnd.kafka.json+json", "json", noVersion},
+// offer is the media types of one server: an unknown format is an unknown type, and formats with schemas are known only
+// beside a registry.
+type offer struct {
+	embedded         []media          // of each embedded format
+	bodies           map[string]media // what a request body may have (rest-api.md 2.2)
+	plainV1, plainV2 []media          // what every route but the reads offers, best first
 }
 
-// contentTypes are the types a request body may have (rest-api.md 2.2).
-var contentTypes = func() map[string]media {
-	all := map[string]media{"application/octet-stream": {"application/octet-stream", "", noVersion}}
-	for _, m := range append([]media{typeV1, typeV2, typeKafka, typeJSON}, embeddedTypes...) {
-		all[m.name] = m
+var (
+	offerPlain   = newOffer([]formats.Format{formats.Binary, formats.JSON, formats.Text})
+	offerSchemas = newOffer([]formats.Format{formats.Binary, formats.JSON, formats.Text, formats.Avro, formats.JSONSchema, formats.Protobuf})
+)
+
+// newOffer lists the types of each format: v1 had binary, json and avro, v2 has all.
+func newOffer(all []formats.Format) *offer {
+	o := &offer{bodies: map[string]media{"application/octet-stream": {"application/octet-stream", "", noVersion}}}
+	for _, f := range all {
+		if f == formats.Binary || f == formats.JSON || f == formats.Avro {
+			o.embedded = append(o.embedded, media{"application/vnd.kafka." + f.String() + ".v1+json", f.String(), v1})
+		}
+		o.embedded = append(o.embedded, media{"application/vnd.kafka." + f.String() + ".v2+json", f.String(), v2})
 	}
-	return all
-}()
+	for _, f := range all {
+		o.embedded = append(o.embedded, media{"application/vnd.kafka." + f.String() + "+json", f.String(), noVersion})
+	}
+	for _, m := range append([]media{typeV1, typeV2, typeKafka, typeJSON}, o.embedded...) {
+		o.bodies[m.name] = m
+	}
+	o.plainV1, o.plainV2 = o.order(typeV1, typeV2, v1), o.order(typeV2, typeV1, v2)
+	return o
+}
 
 // mediaRange is one element of Accept, or a Content-Type: RFC 9110, 8.3.1 and 12.5.1.
 type mediaRange struct {

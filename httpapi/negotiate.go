@@ -8,7 +8,7 @@ import (
 
 // parseContentType is the type of a request body (rest-api.md 2.2); none at all counts as application/json. A charset
 // other than UTF-8 is refused: the body is parsed as JSON.
-func parseContentType(header string) (media, bool) {
+func (o *offer) parseContentType(header string) (media, bool) {
 	if strings.TrimSpace(header) == "" {
 		return typeJSON, true
 	}
@@ -16,24 +16,22 @@ func parseContentType(header string) (media, bool) {
 	if !ok || (r.charset != "" && r.charset != "utf-8" && r.charset != "us-ascii") {
 		return media{}, false
 	}
-	m, ok := contentTypes[r.name]
+	m, ok := o.bodies[r.name]
 	return m, ok
 }
 
-// plainOrder is what every route but the reads offers, best first, when rules 2 to 5 of rest-api.md 2.1 gave version v.
-func plainOrder(v version) []media {
+// plain is what every route but the reads offers, best first, when rules 2 to 5 of rest-api.md 2.1 gave version v.
+func (o *offer) plain(v version) []media {
 	if v == v2 {
-		return plainV2
+		return o.plainV2
 	}
-	return plainV1
+	return o.plainV1
 }
 
-var plainV1, plainV2 = order(typeV1, typeV2, v1), order(typeV2, typeV1, v2)
-
-func order(first, second media, v version) []media {
+func (o *offer) order(first, second media, v version) []media {
 	offers := []media{first, second, typeKafka, typeJSON}
 	for _, other := range []bool{false, true} {
-		for _, m := range embeddedTypes {
+		for _, m := range o.embedded {
 			if (m.version != v) == other {
 				offers = append(offers, m)
 			}
@@ -42,22 +40,22 @@ func order(first, second media, v version) []media {
 	return offers
 }
 
-// readOrder is what a read offers: the instance's format in version v first. others are the types of other formats: to
+// read is what a read offers: the instance's format in version v first. others are the types of other formats: to
 // ask for nothing else is 406/40601.
-func readOrder(format string, v version) (offers, others []media) {
+func (o *offer) read(format string, v version) (offers, others []media) {
 	for _, other := range []bool{false, true} {
-		for _, m := range embeddedTypes {
+		for _, m := range o.embedded {
 			if m.format == format && (m.version != v) == other {
 				offers = append(offers, m)
 			}
 		}
 	}
-	for _, m := range embeddedTypes {
+	for _, m := range o.embedded {
 		if m.format != format {
 			others = append(others, m)
 		}
 	}
-	return append(offers, plainOrder(v)[:4]...), others
+	return append(offers, o.plain(v)[:4]...), others
 }
 
 // choose picks from offers by Accept (rest-api.md 2.3): for each offer the weight of the most specific range that
@@ -114,7 +112,7 @@ type negotiation struct {
 // the version of the instance or of the path. The answer is set on failure too: errors are rendered in it.
 func negotiate(c *fiber.Ctx, known version) (negotiation, error) {
 	n, err := negotiateBody(c, known)
-	offers := plainOrder(n.version)
+	offers := of(c).offers().plain(n.version)
 	m, exact, ok := choose(accept(c), offers)
 	if !ok {
 		n.answer = offers[0]
@@ -137,7 +135,7 @@ func negotiateRead(c *fiber.Ctx, format string, known version) (negotiation, err
 	if err != nil {
 		return n, err // a read without a body never gets here
 	}
-	offers, others := readOrder(format, n.version)
+	offers, others := of(c).offers().read(format, n.version)
 	m, exact, ok := choose(accept(c), offers)
 	if !ok {
 		n.answer = offers[0]
@@ -156,7 +154,7 @@ func negotiateRead(c *fiber.Ctx, format string, known version) (negotiation, err
 // negotiateBody applies rules 2 to 5 of rest-api.md 2.1. On GET and DELETE no Content-Type is a reason to refuse, nor is
 // one without a body.
 func negotiateBody(c *fiber.Ctx, known version) (n negotiation, err error) {
-	m, ok := parseContentType(string(c.Request().Header.ContentType()))
+	m, ok := of(c).offers().parseContentType(string(c.Request().Header.ContentType()))
 	if !ok {
 		m = typeJSON
 		if hasBody(c) && c.Method() != fiber.MethodGet && c.Method() != fiber.MethodHead && c.Method() != fiber.MethodDelete {

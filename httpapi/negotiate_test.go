@@ -64,11 +64,11 @@ func TestReadsOfferTheirOwnFormat(t *testing.T) {
 		}
 		return s
 	}
-	offers, others := readOrder("binary", v2)
+	offers, others := offerPlain.read("binary", v2)
 	if got := strings.Join(names(offers), " "); got != "vnd.kafka.binary.v2 vnd.kafka.binary.v1 vnd.kafka.binary vnd.kafka.v2 vnd.kafka.v1 vnd.kafka json" {
 		t.Errorf("offers: %s", got)
 	}
-	if got := strings.Join(names(others), " "); got != "vnd.kafka.json.v1 vnd.kafka.json.v2 vnd.kafka.json" {
+	if got := strings.Join(names(others), " "); got != "vnd.kafka.json.v1 vnd.kafka.json.v2 vnd.kafka.text.v2 vnd.kafka.json vnd.kafka.text" {
 		t.Errorf("others: %s", got)
 	}
 	for accept, want := range map[string]string{
@@ -113,7 +113,7 @@ func FuzzMediaType(f *testing.F) {
 func FuzzAccept(f *testing.F) {
 	f.Add("application/json, */*;q=0.1")
 	f.Fuzz(func(t *testing.T, in string) {
-		m, exact, ok := choose(in, plainV2)
+		m, exact, ok := choose(in, offerSchemas.plainV2)
 		if ok == (m.name == "") || (exact && !ok) {
 			t.Fatalf("%q: %+v %v %v", in, m, exact, ok)
 		}

@@ -10,7 +10,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/sluicegate/sluice"
-	"github.com/sluicegate/sluice/formats"
 )
 
 func (s *Server) produceTopic(c *fiber.Ctx) error {
@@ -45,7 +44,7 @@ func (s *Server) produce(c *fiber.Ctx, path int32) error {
 	}
 	b := batches.Get().(*batch)
 	b.path, b.lease, b.held = path, &body.lease, body.lease.held
-	b.format, _ = formats.ByName(x.request.format) // "" is binary
+	b.format, _ = s.format(x.request.format) // "" is binary
 	clean, err := s.write(c, topic, b, body)
 	if clean {
 		b.release()
@@ -62,8 +61,13 @@ func (s *Server) write(c *fiber.Ctx, topic string, b *batch, body *payload) (cle
 	if err := b.parse(body.bytes); err != nil {
 		return true, err
 	}
-	if b.path != sluice.AnyPartition || len(b.records) == 0 {
+	if b.path != sluice.AnyPartition || len(b.records) == 0 || b.format.NeedsSchema() {
 		if err := s.checkTarget(topic, b); err != nil {
+			return true, err
+		}
+	}
+	if b.format.NeedsSchema() {
+		if err := s.encodeBatch(topic, b, of(c).version); err != nil {
 			return true, err
 		}
 	}
@@ -91,14 +95,15 @@ func (s *Server) write(c *fiber.Ctx, topic string, b *batch, body *payload) (cle
 }
 
 // checkTarget finds what refuses the request whole before anything is written: a topic or a partition of the path that
-// does not exist. An unknown topic that the producer may create is left to the producer.
+// does not exist. An unknown topic that the producer may create is left to the producer; one that it may not gets no
+// subject in the schema registry.
 func (s *Server) checkTarget(topic string, b *batch) error {
 	ctx, cancel := s.within(lookupPatience)
 	defer cancel()
 	t, err := s.needs.Topics.Topic(ctx, topic)
 	switch {
 	case sluice.KindOf(err) == sluice.UnknownTopic:
-		if len(b.records) == 0 {
+		if len(b.records) == 0 || (b.format.NeedsSchema() && !s.needs.AutoCreate) {
 			return errUnknownTopic.because("%s", howToCreate(topic))
 		}
 		return nil
@@ -117,9 +122,9 @@ func howToCreate(topic string) string {
 
 // refuseAll answers a request of which every record has a content fault: the first one, as a plain error.
 func (s *Server) refuseAll(c *fiber.Ctx, topic string, b *batch) error {
-	s.countFailed(c, topic, b.size, b.size, errInvalid.code, b.faults[0].text)
 	first := b.faults[0]
-	return errInvalid.saying("%s", first.text).because("records[%d].%s; all %s of the request have such a fault, nothing was written.", first.slot, first.field, plural(b.size, "record"))
+	s.countFailed(c, topic, b.size, b.size, first.code, first.text)
+	return (&failure{status: errInvalid.status, code: first.code, message: first.text}).because("records[%d].%s; all %s of the request have such a fault, nothing was written.", first.slot, first.field, plural(b.size, "record"))
 }
 
 // tally is what became of the slots, for the status.
@@ -179,8 +184,8 @@ func (s *Server) answerProduce(c *fiber.Ctx, topic string, b *batch, receipts []
 			out = append(out, ',')
 		}
 		if len(faults) > 0 && faults[0].slot == slotNumber {
-			t.add(errInvalid.code, faults[0].text)
-			out = appendFailed(out, errInvalid.code, faults[0].text)
+			t.add(faults[0].code, faults[0].text)
+			out = appendFailed(out, faults[0].code, faults[0].text)
 			faults = faults[1:]
 			continue
 		}
@@ -201,7 +206,8 @@ func (s *Server) answerProduce(c *fiber.Ctx, topic string, b *batch, receipts []
 		out = strconv.AppendInt(out, r.Offset, 10)
 		out = append(out, `,"error_code":null,"error":null}`...)
 	}
-	out = append(out, `],"key_schema_id":null,"value_schema_id":null`...)
+	out = appendSchemaID(append(out, `],"key_schema_id":`...), b.keySchema)
+	out = appendSchemaID(append(out, `,"value_schema_id":`...), b.valueSchema)
 	strict := s.cfg.ProduceStatus == "strict"
 	status := t.status(strict, b.size)
 	if t.failed > 0 {

@@ -19,15 +19,20 @@ type batch struct {
 	scanner *formats.Scanner
 
 	format formats.Format
-	path   int32 // partition of the path, or AnyPartition
-	lease  *lease
-	held   int64 // of the lease, before the records
-	cost   int64 // of the records beside the body
+	// For a format with schemas; keys and values are JSON until encodeBatch.
+	keyName, valueName     formats.Named
+	keySchema, valueSchema *formats.Schema // nil: none was named
+	hasKeys, hasValues     bool            // some are not null
+	path                   int32           // partition of the path, or AnyPartition
+	lease                  *lease
+	held                   int64 // of the lease, before the records
+	cost                   int64 // of the records beside the body
 }
 
 // recordFault is a content fault (rest-api.md 4.4): it costs its record and no other.
 type recordFault struct {
 	slot  int
+	code  int
 	text  string
 	field string // for the detail, where the whole request is refused
 }
@@ -108,17 +113,15 @@ func (b *batch) parse(body []byte) error {
 		if null, err := s.Null(); null || err != nil {
 			return err
 		}
-		switch field {
-		case 0:
+		if field == 0 {
 			was = "[]"
 			return b.parseRecords()
-		case 1, 2: // for schema formats; the others leave them alone
-			return wantText(s, string(name))
 		}
-		if _, ok, err := s.Integer(); err != nil || !ok {
-			return orWrongType(err, s, string(name), "an integer")
+		named := &b.keyName // formats without schemas leave both alone
+		if field == 2 || field == 4 {
+			named = &b.valueName
 		}
-		return nil
+		return b.parseName(named, string(name), field >= 3)
 	})
 	if err == nil {
 		err = s.End()
@@ -133,12 +136,30 @@ func noRecords(was string) error {
 	return errInvalid.saying("records may not be empty (was %s)", was)
 }
 
-func wantText(s *formats.Scanner, path string) error {
+// parseName reads how a request names a schema: by an id or by a text.
+func (b *batch) parseName(n *formats.Named, path string, byID bool) error {
+	s := b.scanner
+	if byID {
+		id, ok, err := s.Integer()
+		if err != nil || !ok {
+			return orWrongType(err, s, path, "an integer")
+		}
+		n.ID = &id
+		return nil
+	}
 	if kind, err := s.Kind(); err != nil || kind != '"' {
 		return orWrongType(err, s, path, "a string")
 	}
-	_, err := s.Text()
-	return err
+	t, err := s.Text()
+	if err != nil || !b.format.NeedsSchema() {
+		return err
+	}
+	if err := b.charge(int64(len(t))); err != nil {
+		return err
+	}
+	text := string(t) // it outlives the body in the registry's memory
+	n.Text = &text
+	return nil
 }
 
 func orWrongType(err error, s *formats.Scanner, path, want string) error {
@@ -203,8 +224,10 @@ func (b *batch) parseRecord(slot int) error {
 		switch field {
 		case hasKey:
 			r.Key, text, err = b.content("key")
+			b.hasKeys = b.hasKeys || r.Key != nil || text != ""
 		case hasValue:
 			r.Value, text, err = b.content("value")
+			b.hasValues = b.hasValues || r.Value != nil || text != ""
 		case hasPartition:
 			text, err = b.partition(&r, slot)
 		case hasTimestamp:
@@ -213,7 +236,7 @@ func (b *batch) parseRecord(slot int) error {
 			text, err = b.headers(&r, slot)
 		}
 		if text != "" && first.text == "" {
-			first = recordFault{slot: slot, text: text, field: fieldNames[field]}
+			first = recordFault{slot: slot, code: errInvalid.code, text: text, field: fieldNames[field]}
 		}
 		return err
 	})
@@ -234,13 +257,13 @@ var fieldNames = map[int]string{hasKey: "key", hasValue: "value", hasPartition: 
 // content is a key or a value in the format of the request. text is a content fault.
 func (b *batch) content(field string) (bytes []byte, text string, err error) {
 	bytes, fault, err := b.format.Scan(b.scanner)
-	switch {
-	case err != nil || fault == nil:
+	if err != nil || fault == nil {
 		return bytes, "", err
-	case errors.Is(fault, formats.ErrBase64):
-		return nil, "Record " + field + " contains invalid base64 encoding", nil
 	}
 	e, _ := errors.AsType[*sluice.Error](fault)
+	if e == formats.ErrBase64 || e == formats.ErrText {
+		return nil, "Record " + field + " " + e.Msg, nil
+	}
 	return nil, e.Msg, nil
 }
 

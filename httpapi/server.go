@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -26,16 +27,19 @@ import (
 
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/consumers"
+	"github.com/sluicegate/sluice/formats"
 	"github.com/sluicegate/sluice/stream"
 	"github.com/sluicegate/sluice/subscriptions"
 )
 
 // Needs is what the handlers ask. A nil need leaves its routes out: they answer like an unknown path.
 type Needs struct {
-	Topics    topics
-	Producer  producer
-	Consumers *consumers.Registry
-	Streams   *stream.Streams
+	Topics     topics
+	Producer   producer
+	Consumers  *consumers.Registry
+	AutoCreate bool              // the Producer makes topics that do not exist
+	Schemas    *formats.Registry // nil: avro, jsonschema and protobuf are unknown
+	Streams    *stream.Streams
 
 	Subscriptions *subscriptions.Registry // with Topics and Commits
 	Health        *subscriptions.Health   // may be nil: nothing is known of the last error
@@ -80,15 +84,18 @@ type Server struct {
 	budget  *budget
 	metrics metrics
 	checks  *checks
+	types   *offer
 	proxies []netip.Prefix // who may say what the client asked for
 
-	ready    atomic.Bool
-	draining atomic.Bool
-	serving  sync.WaitGroup
-	stop     context.CancelFunc // ends what runs in the background
-	stopping context.Context
-	cut      context.CancelFunc // ends what requests under way wait for
-	requests context.Context
+	ready     atomic.Bool
+	draining  atomic.Bool
+	serving   sync.WaitGroup
+	waiting   sync.WaitGroup // receipts on their way between replicas
+	forwarder *http.Client
+	stop      context.CancelFunc // ends what runs in the background
+	stopping  context.Context
+	cut       context.CancelFunc // ends what requests under way wait for
+	requests  context.Context
 }
 
 const (
@@ -115,7 +122,11 @@ func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*S
 		reg = prometheus.NewRegistry()
 	}
 	s := &Server{cfg: c, needs: needs, log: log, budget: newBudget(c.inflight(), reg), metrics: newMetrics(reg)}
+	if s.types = offerPlain; needs.Schemas != nil {
+		s.types = offerSchemas
+	}
 	s.checks = newChecks(c, needs, log)
+	s.forwarder = newForwarder()
 	s.proxies, _ = prefixes(c.Pull.TrustedProxies) // Validate has read them
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.requests, s.cut = context.WithCancel(context.Background())
@@ -195,6 +206,9 @@ func (s *Server) Stop(ctx context.Context) error {
 		err = closed
 	}
 	s.serving.Wait()
+	s.cut() // nobody is left to write to
+	s.waiting.Wait()
+	s.forwarder.CloseIdleConnections()
 	return err
 }
 

@@ -1,0 +1,84 @@
+package formats
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// jsonSchemaCodec keeps the JSON as it stands, once it fits its schema. What was written elsewhere is shown as it is,
+// as Confluent's readers do by default: the schema may have moved on.
+type jsonSchemaCodec struct{ schema *jsonschema.Schema }
+
+const rootURL = "schema:///root"
+
+func compileJSONSchema(text string, refs []reference) (codec, error) {
+	if err := strictJSON(text); err != nil {
+		return nil, err
+	}
+	root, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft7) // the registry's own default
+	c.UseLoader(referenced(refs))     // and nothing else: no file, no network
+	if err := c.AddResource(rootURL, root); err != nil {
+		return nil, err
+	}
+	schema, err := c.Compile(rootURL)
+	if err != nil {
+		return nil, err
+	}
+	return &jsonSchemaCodec{schema}, nil
+}
+
+// referenced finds a $ref among the schemas that the registry named, by the whole URL or by its end.
+type referenced []reference
+
+func (all referenced) Load(address string) (any, error) {
+	path := address
+	if u, err := url.Parse(address); err == nil {
+		path = strings.TrimPrefix(u.Path, "/")
+	}
+	for _, ref := range all {
+		if ref.name == address || ref.name == path || strings.HasSuffix(address, "/"+ref.name) {
+			return jsonschema.UnmarshalJSON(strings.NewReader(ref.text))
+		}
+	}
+	return nil, errors.New("it is not among the references of the schema")
+}
+
+func (c *jsonSchemaCodec) encode(dst, value []byte) ([]byte, error) {
+	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(value))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.schema.Validate(instance); err != nil {
+		return nil, reasonOf(err)
+	}
+	return append(dst, value...), nil
+}
+
+// reasonOf is the first thing that did not fit, without the addresses of the schema.
+func reasonOf(err error) error {
+	_, reasons, more := strings.Cut(err.Error(), "\n")
+	if _, ok := errors.AsType[*jsonschema.ValidationError](err); !ok || !more {
+		return err
+	}
+	first, _, _ := strings.Cut(reasons, "\n")
+	return errors.New(strings.TrimPrefix(strings.TrimSpace(first), "- "))
+}
+
+func (c *jsonSchemaCodec) show(dst, payload []byte) ([]byte, error) {
+	if !utf8.Valid(payload) || !json.Valid(payload) {
+		return dst, fmt.Errorf("%d bytes are not valid JSON", len(payload))
+	}
+	return append(dst, payload...), nil
+}
