@@ -54,3 +54,14 @@ type Session struct {
 // SessionFunc does the work of one session and returns soon after ctx ends: the whole group waits for its slowest
 // member. After four seconds the member rejoins regardless.
 type SessionFunc func(ctx context.Context, s Session)
+
+// GroupState is how a consumer group stands. Our progress groups never have members: they are Empty and have no
+// protocol. State is Kafka's word; a group that does not exist, or whose members speak KIP-848, is Dead here.
+type GroupState struct {
+	State    string
+	Protocol string // "consumer" from the first member on, also when the last one has left
+	Members  int
+}
+
+// Untouched reports whether no member ever joined the group.
+func (s GroupState) Untouched() bool { return s.State == "Empty" && s.Protocol == "" && s.Members == 0 }
