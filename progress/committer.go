@@ -60,6 +60,7 @@ type Line struct {
 	group   *group
 	account Account
 	dirty   atomic.Bool
+	again   atomic.Bool // commit even what has not changed
 
 	// The rest belongs to whoever has the group's turn.
 	acked    uint64    // version that Kafka has
@@ -85,8 +86,7 @@ func NewCommitter(cfg Config, kafka offsets, log *slog.Logger, reg prometheus.Re
 
 // Open gives a lane its line in the commits of a group. The lane's position counts as not yet committed.
 func (c *Committer) Open(name string, a Account) *Line {
-	keep := min(c.cfg.Retention/4, maxKeepAlive)
-	l := &Line{c: c, account: a, at: time.Now(), keepFor: keep - time.Duration(rand.Int64N(int64(keep)/4+1))}
+	l := &Line{c: c, account: a, at: time.Now(), keepFor: c.cfg.keepFor(rand.Int64N)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g := c.groups[name]
@@ -143,6 +143,14 @@ func (l *Line) Changed(completions int) {
 	}
 }
 
+// Again asks for a commit although nothing changed since the last, and although the last may have failed: what Kafka has
+// is not what it was told.
+func (l *Line) Again() {
+	l.again.Store(true)
+	l.retryAt.Store(0)
+	l.Changed(0)
+}
+
 // Now asks for a commit of all that is dirty without waiting for the interval: a takeover pins its position so.
 func (c *Committer) Now() {
 	c.mu.Lock()
@@ -163,7 +171,7 @@ func (c *Committer) Run(ctx context.Context) error {
 	var requests sync.WaitGroup
 	defer requests.Wait()
 	next := time.Now().Add(minInterval)
-	keepAlive := time.Now().Add(keepAliveEvery)
+	keepAlive := time.Now().Add(c.cfg.lookEvery())
 	timer := time.NewTimer(minInterval)
 	defer timer.Stop()
 	for {
@@ -175,7 +183,7 @@ func (c *Committer) Run(ctx context.Context) error {
 		}
 		now := time.Now()
 		if !now.Before(keepAlive) {
-			keepAlive = now.Add(keepAliveEvery)
+			keepAlive = now.Add(c.cfg.lookEvery())
 			c.markOld(now)
 		}
 		due, dirty := c.due(now, !now.Before(next))
@@ -341,6 +349,7 @@ func (c *Committer) commit(ctx context.Context, g *group, lines []*Line, final b
 	for _, l := range lines {
 		l.dirty.Store(false) // before the look: what changes afterwards makes it dirty again
 		commit, version, ok := l.account.Statement(now, final)
+		l.force = l.again.Swap(false) || l.force
 		if !ok || (version == l.acked && !l.force) {
 			l.force = false
 			continue

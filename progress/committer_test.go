@@ -97,8 +97,14 @@ func (b *broker) count() int {
 }
 
 func run(t *testing.T, b *broker, test func(t *testing.T, c *Committer)) {
+	t.Helper()
+	runWith(t, Default(), b, test)
+}
+
+func runWith(t *testing.T, cfg Config, b *broker, test func(t *testing.T, c *Committer)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c, err := NewCommitter(Default(), b, nil, nil)
+		c, err := NewCommitter(cfg, b, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,27 +223,72 @@ func TestAFailedCommitIsTriedAgainAndAForeignMemberOnlyOnceAMinute(t *testing.T)
 
 // Kafka expires the offsets of a group without members a while after its last commit (KIP-211).
 func TestIdleLanesAreCommittedAgainBeforeTheirOffsetsExpire(t *testing.T) {
+	for retention, keep := range map[time.Duration]time.Duration{168 * time.Hour: 6 * time.Hour, 4 * time.Hour: time.Hour, time.Minute: 15 * time.Second} {
+		t.Run(retention.String(), func(t *testing.T) {
+			b, cfg := &broker{}, Default()
+			cfg.Retention = retention
+			runWith(t, cfg, b, func(t *testing.T, c *Committer) {
+				began := time.Now()
+				for i := range 20 {
+					a := &lane{topic: "a"}
+					a.move(int64(i))
+					c.Open(fmt.Sprint("g", i), a).Changed(1)
+				}
+				time.Sleep(4*keep + minInterval) // of the bubble's time
+				synctest.Wait()
+				last, at := map[string]time.Time{}, map[time.Duration]int{}
+				for i, r := range b.requests {
+					if before, ok := last[r.Group]; ok && b.at[i].Sub(before) > keep {
+						t.Errorf("%s was not committed for %v", r.Group, b.at[i].Sub(before))
+					}
+					last[r.Group] = b.at[i]
+					at[b.at[i].Sub(began)*64/keep]++
+				}
+				for group, when := range last {
+					if time.Since(when) > keep {
+						t.Errorf("%s was not committed for %v", group, time.Since(when))
+					}
+				}
+				if b.count() > 20*8 {
+					t.Errorf("%d commits of 20 groups in four times %v", b.count(), keep)
+				}
+				if len(last) != 20 || len(at) < 10 {
+					t.Errorf("the commits of %d groups fell into %d moments", len(last), len(at))
+				}
+			})
+		})
+	}
+}
+
+// Again is how a lane answers to an offset that is not there any more: it is written once more, whatever the last
+// answer was.
+func TestALaneThatIsAskedAgainIsCommittedWithoutAChangeAndWithoutAWait(t *testing.T) {
 	b := &broker{}
 	run(t, b, func(t *testing.T, c *Committer) {
-		for i := range 20 {
-			a := &lane{topic: "a"}
-			a.move(int64(i))
-			c.Open(fmt.Sprint("g", i), a).Changed(1)
-		}
-		time.Sleep(time.Minute)
+		a := &lane{topic: "a"}
+		l := c.Open("g", a)
+		a.move(10)
+		l.Changed(10)
+		time.Sleep(2 * time.Second)
+		l.Again()
+		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		first := b.count()
-		time.Sleep(6 * time.Hour)
+		if b.count() != 2 {
+			t.Fatalf("%d commits, want the first and one again", b.count())
+		}
+		b.mu.Lock()
+		b.fail = func(sluice.GroupCommit) error { return &sluice.Error{Kind: sluice.StaleSession} }
+		b.mu.Unlock()
+		l.Again()
+		time.Sleep(2 * time.Second)
+		b.mu.Lock()
+		b.fail = nil
+		b.mu.Unlock()
+		l.Again() // long before the minute is over that a hijacked group is left alone
+		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if first != 20 || b.count() != 40 {
-			t.Errorf("%d commits, and %d six hours later; want 20 and 40", first, b.count())
-		}
-		spread := map[time.Time]bool{}
-		for _, at := range b.at[first:] {
-			spread[at.Truncate(time.Minute)] = true
-		}
-		if len(spread) < 10 {
-			t.Errorf("the keep-alive of 20 groups fell into %d minutes", len(spread))
+		if acks, _ := a.heard(); b.count() != 4 || len(acks) != 3 {
+			t.Errorf("%d commits, %d stored; want 4 and 3", b.count(), len(acks))
 		}
 	})
 }

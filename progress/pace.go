@@ -19,8 +19,8 @@ const (
 	requestTimeout = 15 * time.Second
 	maxRequest     = 512 << 10 // bytes of metadata; above about 1 MiB every partition answers UNKNOWN_SERVER_ERROR
 
-	maxKeepAlive   = 6 * time.Hour
-	keepAliveEvery = time.Minute
+	maxKeepAlive = 6 * time.Hour
+	maxLook      = time.Minute
 )
 
 // Config says how progress is committed. The tags are kong's; gateway composes, cmd/sluice loads.
@@ -42,6 +42,20 @@ func (c Config) Validate() error {
 		return errors.New("progress: Completions and Workers must be positive")
 	}
 	return nil
+}
+
+// keepAlive is the longest that a lane may go without a commit: Kafka forgets an offset of a group without members a
+// while after its last commit (KIP-211).
+func (c Config) keepAlive() time.Duration { return min(c.Retention/4, maxKeepAlive) }
+
+// lookEvery is how often the ages of commits are looked at.
+func (c Config) lookEvery() time.Duration { return min(c.keepAlive()/16, maxLook) }
+
+// keepFor is the age at which a line is committed again, another for each, so that lanes that began together do not
+// commit together for ever. What is left to keepAlive is for the look and for the commit itself.
+func (c Config) keepFor(random func(n int64) int64) time.Duration {
+	keep := c.keepAlive()
+	return keep - keep/8 - time.Duration(random(int64(keep)/4))
 }
 
 // pace is how long a commit takes, a moving average: with it the interval grows before the pool is overrun.
