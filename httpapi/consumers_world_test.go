@@ -22,6 +22,7 @@ import (
 
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/consumers"
+	"github.com/sluicegate/sluice/formats"
 	"github.com/sluicegate/sluice/kafka"
 	"github.com/sluicegate/sluice/partition"
 	"github.com/sluicegate/sluice/sandbox/backend"
@@ -65,6 +66,12 @@ func pullers(t *testing.T, change ...func(*Config, *consumers.Config)) *pull {
 
 // pullersOn is pullers over a Kafka of the test's own.
 func pullersOn(t *testing.T, k *backend.Broker, change ...func(*Config, *consumers.Config)) *pull {
+	t.Helper()
+	return pullersWith(t, k, nil, change...)
+}
+
+// pullersWith is pullersOn with a schema registry beside the server.
+func pullersWith(t *testing.T, k *backend.Broker, schemas *formats.Registry, change ...func(*Config, *consumers.Config)) *pull {
 	t.Helper()
 	cfg := kafka.Default()
 	cfg.Brokers = k.Brokers
@@ -113,7 +120,7 @@ func pullersOn(t *testing.T, k *backend.Broker, change ...func(*Config, *consume
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := New(c, Needs{Topics: admin, Producer: producer, Consumers: room, Kafka: admin}, nil, nil)
+	server, err := New(c, Needs{Topics: admin, Producer: producer, Consumers: room, Kafka: admin, Schemas: schemas}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
