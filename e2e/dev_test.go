@@ -73,6 +73,7 @@ func TestWhatDevPrintsWorksInAnyOrder(t *testing.T) {
 		return ""
 	}
 	hook, pull, produce := find("/subscriptions"), find("/consumers/"), find("/topics/orders -H")
+	avro, registry := find("/topics/payments -H"), find("/subjects/")
 	tail, kcat := find("/events?from=earliest"), find("kcat")
 	if out := paste(t, 20*time.Second, hook); !strings.Contains(out, `"sub_`) {
 		t.Errorf("webhook registration: %s", out)
@@ -82,6 +83,15 @@ func TestWhatDevPrintsWorksInAnyOrder(t *testing.T) {
 	}
 	if out := paste(t, 20*time.Second, produce); !strings.Contains(out, `"offset":0`) {
 		t.Errorf("produce: %s", out)
+	}
+	if out := paste(t, 20*time.Second, registry); !strings.Contains(out, `"error_code":40401`) {
+		t.Errorf("a schema before it was registered: %s", out)
+	}
+	if out := paste(t, 20*time.Second, avro); !strings.Contains(out, `"offset":0`) || !strings.Contains(out, `"value_schema_id":1`) {
+		t.Errorf("Avro: %s", out)
+	}
+	if out := paste(t, 20*time.Second, registry); !strings.Contains(out, `"subject":"payments-value"`) {
+		t.Errorf("the registered schema: %s", out)
 	}
 	if out := paste(t, 20*time.Second, pull); !strings.Contains(out, `"value":{"total":12.50}`) {
 		t.Errorf("pull: %s", out)

@@ -17,6 +17,7 @@ import (
 //	lock         held by the process that uses the folder; a killed one lets go of it too
 //	kafka/       the log, topics and committed offsets, in the layout of kfake
 //	redis.json   the keys of Redis, secrets in it as they are: nobody else may read the folder
+//	schemas.json the schemas of the registry
 //
 // Whatever was acknowledged is in the files by then, so it survives kill -9. The log is not synced to the disk at each
 // record, as in Kafka itself: a power cut can take its last seconds. What kfake does not write down at once is the
@@ -60,7 +61,10 @@ func (d *Data) KafkaDir() string { return filepath.Join(d.dir, "kafka") }
 // RedisFile is the file for OpenRedis.
 func (d *Data) RedisFile() string { return filepath.Join(d.dir, "redis.json") }
 
-// Close lets another process use the folder. Kafka and Redis must have ended.
+// SchemaFile is the file for OpenRegistry.
+func (d *Data) SchemaFile() string { return filepath.Join(d.dir, "schemas.json") }
+
+// Close lets another process use the folder. Kafka, Redis and the registry must have ended.
 func (d *Data) Close() error { return d.lock.Close() }
 
 // ours refuses a folder that holds something else, before anything is put into it.

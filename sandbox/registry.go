@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,6 +22,7 @@ import (
 type Registry struct {
 	URL string
 
+	file     string // "": none
 	mu       sync.Mutex
 	schemas  []schema // id 1 first
 	ids      map[schemaKey]int
@@ -48,12 +51,19 @@ type schemaReference struct {
 type schemaKey [sha256.Size]byte
 
 // StartRegistry serves on a free loopback port until Close, from memory alone.
-func StartRegistry() (*Registry, error) {
+func StartRegistry() (*Registry, error) { return OpenRegistry("") }
+
+// OpenRegistry is StartRegistry with everything in that file: a schema is answered when the file holds it too.
+func OpenRegistry(file string) (*Registry, error) {
+	r := &Registry{file: file, ids: map[schemaKey]int{}, subjects: map[string][]int{}, served: make(chan error, 1), closed: make(chan struct{})}
+	if err := r.load(); err != nil {
+		return nil, err
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("start the embedded schema registry: %w", err)
 	}
-	r := &Registry{URL: "http://" + ln.Addr().String(), ids: map[schemaKey]int{}, subjects: map[string][]int{}, served: make(chan error, 1), closed: make(chan struct{})}
+	r.URL = "http://" + ln.Addr().String()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /schemas/types", answer(func(*http.Request) (any, error) { return []string{"JSON", "PROTOBUF", "AVRO"}, nil }))
 	mux.HandleFunc("GET /schemas/ids/{id}", answer(r.byID))
@@ -263,10 +273,68 @@ func (r *Registry) add(subject string, s schema, key schemaKey) (id int, err err
 		id = len(r.schemas)
 		r.ids[key] = id
 	}
-	if !slices.Contains(r.subjects[subject], id) {
-		r.subjects[subject] = append(r.subjects[subject], id)
+	if slices.Contains(r.subjects[subject], id) {
+		return id, nil
 	}
-	return id, nil
+	r.subjects[subject] = append(r.subjects[subject], id)
+	return id, r.save()
+}
+
+const registryFormat = 1
+
+// registryFile is what the file of a registry holds: schemas by id, 1 first, and the ids of each subject's versions.
+type registryFile struct {
+	Format   int              `json:"format"`
+	Schemas  []schema         `json:"schemas"`
+	Subjects map[string][]int `json:"subjects"`
+}
+
+// save writes everything; schemas are few.
+func (r *Registry) save() error {
+	if r.file == "" {
+		return nil
+	}
+	raw, err := json.Marshal(registryFile{registryFormat, r.schemas, r.subjects})
+	if err != nil {
+		return err
+	}
+	return replaceFile(r.file, raw)
+}
+
+func (r *Registry) load() error {
+	if r.file == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(r.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("schemas: %w", err)
+	}
+	if err := sameFormat(r.file, raw, registryFormat); err != nil {
+		return err
+	}
+	var f registryFile
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return fmt.Errorf("%s is damaged: %w", r.file, err)
+	}
+	for n, s := range f.Schemas {
+		_, key, err := checked(s)
+		if err != nil {
+			return fmt.Errorf("%s is damaged: schema %d: %w", r.file, n+1, err)
+		}
+		r.ids[key] = n + 1
+	}
+	r.schemas = f.Schemas
+	for subject, ids := range f.Subjects {
+		for _, id := range ids {
+			if id < 1 || id > len(r.schemas) {
+				return fmt.Errorf("%s is damaged: subject %s has a schema %d that is not there", r.file, subject, id)
+			}
+		}
+		r.subjects[subject] = ids
+	}
+	return nil
 }
 
 var (

@@ -18,8 +18,8 @@ import (
 )
 
 // dev is serve with other addresses and softer rules: Kafka and Redis inside the process, loopback webhooks, topics
-// made on demand. It takes no setting from the environment, so that what it prints is true everywhere. With --data a
-// folder keeps what both hold.
+// made on demand; and a schema registry. It takes no setting from the environment, so that what it prints is true
+// everywhere. With --data a folder keeps what they hold.
 type dev struct {
 	Listen    string   `default:"127.0.0.1:8082" help:"Address of the gateway."`
 	KafkaPort int      `default:"9092" help:"Port of the embedded Kafka on 127.0.0.1."`
@@ -48,12 +48,12 @@ func (d dev) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return taken(err, d.Receiver, "--receiver")
 	}
-	g, err := gateway.New(ctx, d.config(stores.kafka.Brokers, stores.redis.URL), d.logger())
+	g, err := gateway.New(ctx, d.config(stores), d.logger())
 	if err != nil {
 		return errors.Join(taken(err, d.Listen, "--listen"), hook.Close())
 	}
 	base := "http://" + g.Addr().String()
-	fmt.Print(pasteable(base, hook.URL, stores.kafka.Brokers[0], d.Data))
+	fmt.Print(pasteable(places{base, hook.URL, stores.kafka.Brokers[0], stores.schemas.URL, d.Data}))
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return g.Run(ctx) })
@@ -78,11 +78,12 @@ func (d dev) topics() (map[string]int32, error) {
 	return all, nil
 }
 
-func (d dev) config(brokers []string, redis string) gateway.Config {
+func (d dev) config(s *stores) gateway.Config {
 	c := gateway.Default()
 	c.HTTP.Listen, c.HTTP.Build = d.Listen, build()
-	c.Kafka.Brokers, c.Kafka.AutoCreate = brokers, true
-	c.Redis.RedisURL = redis
+	c.Kafka.Brokers, c.Kafka.AutoCreate = s.kafka.Brokers, true
+	c.Redis.RedisURL = s.redis.URL
+	c.Formats.RegistryURL = []string{s.schemas.URL}
 	c.Auth, c.AllowNoAuth = "none", true
 	c.Page = true
 	c.Webhook.Guard.AnyLoopback = true

@@ -61,10 +61,10 @@ func TestATakenPortIsSaidWithAFlagAndAnExample(t *testing.T) {
 
 // The last words of dev say what a Ctrl-C leaves.
 func TestDevSaysWhatIsKept(t *testing.T) {
-	if text := pasteable("http://h:1", "http://h:2/", "h:3", ""); !strings.Contains(text, "nothing is kept") || strings.Contains(text, "{") != strings.Contains(text, `{"`) {
+	if text := pasteable(places{"http://h:1", "http://h:2/", "h:3", "http://h:4", ""}); !strings.Contains(text, "nothing is kept") || strings.Contains(text, "{") != strings.Contains(text, `{"`) {
 		t.Error(text)
 	}
-	if text := pasteable("http://h:1", "http://h:2/", "h:3", "/var/data"); !strings.Contains(text, "stay in\n/var/data\n") || strings.Contains(text, "nothing is kept") || strings.Contains(text, "{kept}") {
+	if text := pasteable(places{"http://h:1", "http://h:2/", "h:3", "http://h:4", "/var/data"}); !strings.Contains(text, "stay in\n/var/data\n") || strings.Contains(text, "nothing is kept") || strings.Contains(text, "{kept}") {
 		t.Error(text)
 	}
 }

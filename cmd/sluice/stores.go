@@ -12,17 +12,19 @@ import (
 	"github.com/sluicegate/sluice/sandbox"
 )
 
-// stores are the Kafka and the Redis of a dev gateway, and the folder that keeps them, if there is one.
+// stores are the Kafka, the Redis and the schema registry of a dev gateway, and the folder that keeps them, if there is
+// one.
 type stores struct {
-	data  *sandbox.Data
-	kafka *sandbox.Kafka
-	redis *sandbox.Redis
+	data    *sandbox.Data
+	kafka   *sandbox.Kafka
+	redis   *sandbox.Redis
+	schemas *sandbox.Registry
 }
 
 // passing are the keys that a folder does not keep: reports on the health of subscriptions, up to one a second each.
 const passing = "sluice:health:"
 
-// openStores starts both, in memory or in the folder of --data.
+// openStores starts all, in memory or in the folder of --data.
 func (d dev) openStores(topics map[string]int32) (*stores, error) {
 	s := &stores{}
 	if err := s.open(d, topics); err != nil {
@@ -47,10 +49,14 @@ func (s *stores) open(d dev, topics map[string]int32) (err error) {
 			return fmt.Errorf("--topic %s:%d: %s has this topic with %d partitions; leave the flag out", name, want, d.Data, got)
 		}
 	}
-	if s.data != nil {
-		s.redis, err = sandbox.OpenRedis(s.data.RedisFile(), passing)
-	} else {
-		s.redis, err = sandbox.StartRedis()
+	if s.data == nil {
+		if s.redis, err = sandbox.StartRedis(); err == nil {
+			s.schemas, err = sandbox.StartRegistry()
+		}
+		return err
+	}
+	if s.redis, err = sandbox.OpenRedis(s.data.RedisFile(), passing); err == nil {
+		s.schemas, err = sandbox.OpenRegistry(s.data.SchemaFile())
 	}
 	return err
 }
@@ -61,7 +67,10 @@ func (d dev) named(topic string) bool {
 }
 
 // Close ends what was opened. The folder is let go last: Kafka writes to it until it has ended.
-func (s *stores) Close() error {
+func (s *stores) Close() (err error) {
+	if s.schemas != nil {
+		err = s.schemas.Close()
+	}
 	if s.redis != nil {
 		s.redis.Close()
 	}
@@ -69,7 +78,7 @@ func (s *stores) Close() error {
 		s.kafka.Close()
 	}
 	if s.data != nil {
-		return s.data.Close()
+		err = errors.Join(err, s.data.Close())
 	}
-	return nil
+	return err
 }
