@@ -98,7 +98,11 @@ func outcomeUnknown(cause error) error {
 func notWritten(cause error) error {
 	e := &sluice.Error{Kind: sluice.Retriable, Msg: "Kafka did not take the record in time; it was not written.", Err: cause}
 	if code, ok := errors.AsType[sarama.KError](cause); ok {
-		e.Msg = brokerText(code)
+		switch verdictOf(code) {
+		case again, moved, denied:
+			e.Msg = brokerText(code)
+		default: // what a broker said of others before it, and what leaves their outcome open, is not for this one
+		}
 	}
 	return e
 }
