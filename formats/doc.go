@@ -5,6 +5,9 @@
 // An embedded format says what stands in the key and value of a record: binary is base64, json is any JSON value, kept
 // to the byte but for white space between tokens. Kafka's null is null in every format; zero bytes are not null.
 //
+// Avro, JSON Schema and Protobuf need a schema: a Registry finds it, by the text or the id that a request names or by the
+// id in front of a record (Confluent's wire format). A Schema turns JSON into framed bytes, a Reader shows them.
+//
 // The Scanner works in the memory of the document: strings are unescaped, base64 is decoded and JSON is compacted where
 // they stand, because none of them ever grows. So a body of 24 MiB costs 24 MiB, and what a Scanner hands out is a part
 // of the document it was given.
