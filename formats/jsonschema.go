@@ -56,6 +56,9 @@ func (all referenced) Load(address string) (any, error) {
 }
 
 func (c *jsonSchemaCodec) encode(dst, value []byte) ([]byte, error) {
+	if err := countParts(value); err != nil {
+		return nil, err
+	}
 	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(value))
 	if err != nil {
 		return nil, err

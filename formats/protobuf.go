@@ -52,6 +52,9 @@ func compileProtobuf(text string, refs []reference) (codec, error) {
 }
 
 func (c *protobufCodec) encode(dst, value []byte) ([]byte, error) {
+	if err := countParts(value); err != nil {
+		return nil, err
+	}
 	message := dynamicpb.NewMessage(c.file.Messages().Get(0))
 	if err := (protojson.UnmarshalOptions{Resolver: c.types}).Unmarshal(value, message); err != nil {
 		return nil, c.plain(err)
@@ -66,6 +69,9 @@ func (c *protobufCodec) encode(dst, value []byte) ([]byte, error) {
 func (c *protobufCodec) show(dst, payload []byte) ([]byte, error) {
 	typ, payload, err := c.indexed(payload)
 	if err != nil {
+		return dst, err
+	}
+	if err := c.weigh(typ, payload); err != nil {
 		return dst, err
 	}
 	message := dynamicpb.NewMessage(typ)

@@ -52,7 +52,7 @@ type heavy struct{ room *semaphore.Weighted }
 
 const (
 	heavyFrom = 256 << 10
-	heavyRoom = 32 << 20 // two of the largest records at a time
+	heavyRoom = 24 << 20 // one of the largest records at a time
 )
 
 func newHeavy() *heavy { return &heavy{semaphore.NewWeighted(heavyRoom)} }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -206,4 +208,50 @@ func FuzzSchemaText(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What a few bytes on the wire claim must not be built.
+func TestHostileProtobufPayloads(t *testing.T) {
+	fields := make([]string, 1000)
+	for n := range fields {
+		fields[n] = fmt.Sprintf("int32 a_rather_long_name_of_a_field_%d = %d;", n, n+10)
+	}
+	c, err := compileProtobuf(`syntax = "proto3"; import "google/protobuf/any.proto";
+		enum E { `+strings.Repeat("X", 10_000)+` = 0; }
+		message R { repeated W wide = 1; repeated E kinds = 2; R deep = 3; google.protobuf.Any any = 4; repeated N small = 5; repeated int64 list = 6; }
+		message N {} message W { `+strings.Join(fields, " ")+` }`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(number protowire.Number, b []byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), b)
+	}
+	wide := bytes.Repeat(block(1, nil), 1_000_000)
+	deep := []byte{}
+	for range 1000 {
+		deep = block(3, deep)
+	}
+	for name, payload := range map[string][]byte{
+		"wide messages": wide,
+		"long enums":    block(2, make([]byte, 100_000)),
+		"deep":          deep,
+		"inside an Any": block(4, append(block(1, []byte("type.googleapis.com/R")), block(2, wide)...)),
+		"small ones":    bytes.Repeat(block(5, nil), 4_000_000),
+		"cut":           {0x0a, 9, 1},
+		"no tag":        {0x07},
+	} {
+		begun := time.Now()
+		if out, err := c.show(nil, append([]byte{0}, payload...)); err == nil {
+			t.Errorf("%s: shown in %d bytes", name, len(out))
+		}
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Errorf("%s: took %s", name, took)
+		}
+	}
+	if out, err := c.show(nil, append([]byte{0}, block(6, bytes.Repeat([]byte{1}, 4<<20))...)); err != nil || len(out) < 8<<20 {
+		t.Errorf("four million numbers: %d bytes, %v", len(out), err)
+	}
+	if b, err := c.encode(nil, []byte(`{"small":[`+strings.Repeat("{},", 3<<20)+`{}]}`)); err == nil {
+		t.Errorf("three million messages became %d bytes", len(b))
+	}
 }
