@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/valyala/fasthttp"
+
+	"github.com/sluicegate/sluice"
+	"github.com/sluicegate/sluice/formats"
 	"github.com/sluicegate/sluice/sandbox/backend"
 )
 
@@ -281,4 +286,42 @@ func TestAnAnswerSettlesHoweverTheConnectionGoesOn(t *testing.T) {
 		p.want(200, "[]", "POST", base+"/offsets", "")
 		p.wantCommitted(group, topic, 0, int64(n)+1)
 	}
+}
+
+// A streamed answer has the same bytes whether it is read or written, and is not cut into fasthttp's pieces of 4 KiB.
+func TestAnswersAreWrittenInLargePieces(t *testing.T) {
+	body := func() *recordsBody {
+		b := &recordsBody{format: formats.Binary, version: v2}
+		for n := range 300 {
+			b.records = append(b.records, &sluice.Record{Topic: "t", Offset: int64(n), Value: bytes.Repeat([]byte{byte(n)}, 1000)})
+		}
+		return b
+	}
+	for name, streams := range map[string][2]io.Reader{
+		"plain": {body(), body()}, "gzip": {newDeflated(body()), newDeflated(body())},
+	} {
+		read, err := io.ReadAll(streams[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p pieceSizes
+		written, err := streams[1].(fasthttp.BodyWriterTo).WriteTo(&p)
+		if err != nil || written != int64(len(read)) || !bytes.Equal(p.all, read) {
+			t.Errorf("%s: %d bytes written, %d of them other than the %d read, %v", name, written, len(p.all), len(read), err)
+		}
+		if most := len(read)/bodyPiece + 1; p.writes > most {
+			t.Errorf("%s: %d writes for %d bytes, want at most %d", name, p.writes, len(read), most)
+		}
+	}
+}
+
+type pieceSizes struct {
+	all    []byte
+	writes int
+}
+
+func (p *pieceSizes) Write(b []byte) (int, error) {
+	p.all = append(p.all, b...)
+	p.writes++
+	return len(b), nil
 }
