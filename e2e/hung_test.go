@@ -38,7 +38,7 @@ func TestKafkaInTroubleIsNobodysFault(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				n := newNetwork(t)
-				k := kafkaBehind(t, n, 1)
+				k := kafkaBehind(t, 1, n.to)
 				through(t, k, trouble{begin: func(t *testing.T) func(*testing.T) { t.Helper(); return fault(n, t) }, slow: name == "slow"})
 			})
 		}

@@ -88,7 +88,7 @@ func (n *network) down(t *testing.T) (mend func(*testing.T)) {
 }
 
 // kafkaBehind is an embedded Kafka whose brokers say that they live at the proxies' addresses.
-func kafkaBehind(t *testing.T, n *network, brokers int) *backend.Broker {
+func kafkaBehind(t *testing.T, brokers int, to func(upstream string) (string, error)) *backend.Broker {
 	t.Helper()
 	fake, err := kfake.NewCluster(kfake.NumBrokers(brokers), kfake.BrokerConfigs(map[string]string{
 		"group.initial.rebalance.delay.ms": "0", "message.max.bytes": "25165824",
@@ -97,7 +97,7 @@ func kafkaBehind(t *testing.T, n *network, brokers int) *backend.Broker {
 		if err != nil {
 			return nil, err
 		}
-		addr, err := n.to(l.Addr().String())
+		addr, err := to(l.Addr().String())
 		if err != nil {
 			return nil, err
 		}

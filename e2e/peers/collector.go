@@ -38,7 +38,7 @@ type Collector struct {
 	server *http.Server
 	done   chan error
 
-	senders *senders // who sends, if somebody asked
+	senders *Senders // who sends, if somebody asked
 
 	mu       sync.Mutex
 	attempts []Attempt

@@ -39,8 +39,8 @@ func (c *Collector) Flights() []Flight {
 // Senders has the collector find out which process is behind each new connection: nothing on the wire says so. Call it
 // before the first request, and the func that it returns at the end.
 func (c *Collector) Senders() (stop func()) {
-	c.senders = newSenders(c.Port)
-	return c.senders.stop
+	c.senders = NewSenders(c.Port)
+	return c.senders.Stop
 }
 
 func (c *Collector) takeOff(ctx context.Context, a Attempt) *Flight {
@@ -77,7 +77,7 @@ func (c *Collector) meet(ctx context.Context, nc net.Conn) context.Context {
 		return ctx
 	}
 	one := &conn{port: from.Port}
-	c.senders.find(one.port, func(pid int) {
+	c.senders.Find(one.port, func(pid int) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		one.pid = pid
@@ -88,9 +88,9 @@ func (c *Collector) meet(ctx context.Context, nc net.Conn) context.Context {
 	return context.WithValue(ctx, portKey{}, one)
 }
 
-// senders finds the sluice processes at the other end of connections by the kernel's tables (proc(5)), many at once: the
-// tables are long.
-type senders struct {
+// Senders finds the sluice processes at the other end of connections to one port of loopback, by the kernel's tables
+// (proc(5)), many at once: the tables are long.
+type Senders struct {
 	to   string // our end, as the table has it
 	kick chan struct{}
 	quit chan struct{}
@@ -102,8 +102,9 @@ type senders struct {
 
 const searchEvery = 100 * time.Millisecond
 
-func newSenders(port int) *senders {
-	s := &senders{
+// NewSenders searches until Stop.
+func NewSenders(port int) *Senders {
+	s := &Senders{
 		to: fmt.Sprintf("0100007F:%04X", port), wanted: map[int]func(int){},
 		kick: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -111,12 +112,14 @@ func newSenders(port int) *senders {
 	return s
 }
 
-func (s *senders) stop() {
+// Stop ends the search.
+func (s *Senders) Stop() {
 	close(s.quit)
 	<-s.done
 }
 
-func (s *senders) find(port int, found func(pid int)) {
+// Find calls found with the pid of the process whose connection comes from port, if it is still there.
+func (s *Senders) Find(port int, found func(pid int)) {
 	s.mu.Lock()
 	s.wanted[port] = found
 	s.mu.Unlock()
@@ -126,7 +129,7 @@ func (s *senders) find(port int, found func(pid int)) {
 	}
 }
 
-func (s *senders) run() {
+func (s *Senders) run() {
 	defer close(s.done)
 	for {
 		select {
@@ -144,7 +147,7 @@ func (s *senders) run() {
 }
 
 // search looks once for all that are wanted. What is not found then is gone.
-func (s *senders) search() {
+func (s *Senders) search() {
 	s.mu.Lock()
 	wanted := s.wanted
 	s.wanted = map[int]func(int){}
@@ -160,6 +163,7 @@ func (s *senders) search() {
 		for _, file := range files {
 			link, _ := os.Readlink(filepath.Join(dir, "fd", file.Name()))
 			if found := wanted[sockets[link]]; found != nil {
+				delete(wanted, sockets[link])
 				found(pid)
 			}
 		}
@@ -167,7 +171,7 @@ func (s *senders) search() {
 }
 
 // sockets is the senders' ports by the names that their sockets have among the files of a process.
-func (s *senders) sockets() map[string]int {
+func (s *Senders) sockets() map[string]int {
 	table, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
 		return nil
