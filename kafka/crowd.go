@@ -64,16 +64,17 @@ func (f *Fetcher) crowdBy(i sluice.Isolation, n int) bool {
 	return c.crowded
 }
 
-// consumer is one of the live consumers; its client does nothing else.
+// consumer is one of the live consumers; its client does nothing else. It is dialed outside the lock, which one-shot
+// fetches need.
 func (f *Fetcher) consumer(which feed) (sarama.Consumer, error) {
+	client, err := f.clients.client(which.role(), 0)
+	if err != nil {
+		return nil, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c := f.consumers[which]; c != nil {
 		return c, nil
-	}
-	client, err := f.clients.client(which.role(), 0)
-	if err != nil {
-		return nil, err
 	}
 	c, err := sarama.NewConsumerFromClient(client)
 	if err != nil {

@@ -56,6 +56,11 @@ func TestEmptiedBatchesAreNotTheEnd(t *testing.T) {
 		}
 		t.Logf("at most %d B: %d fetches", maxBytes, steps)
 	}
+	for i, r := range collect(t, f, p, r.Start)(3) { // and who follows passes them, too
+		if want := []string{"same kept", "other kept", "last kept"}[i]; string(r.Key)+" "+string(r.Value) != want {
+			t.Errorf("followed record %d is %s %s", i, r.Key, r.Value)
+		}
+	}
 }
 
 // awaitCleaner returns when compaction has left so many records. A real broker's cleaner looks every 15 s, and may come

@@ -45,7 +45,7 @@ func tooFewReplicas(t *testing.T, c *backend.RealCluster) {
 	go func() { // one after the other, over the fault
 		var last error
 		for n := 0; stop.Err() == nil && last == nil; n++ {
-			ctx, cancel := context.WithTimeout(context.Background(), 14*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			receipts, err := p.Produce(ctx, strict, []sluice.NewRecord{{Partition: poor, Value: fmt.Append(nil, "flight ", n)}})
 			cancel()
 			if last = err; err == nil {
