@@ -180,3 +180,24 @@ func TestAnUnfollowedTopicMadeAnewIsNotServedFromMemory(t *testing.T) {
 	}
 	t.Logf("read after %v", time.Since(made))
 }
+
+// Who knows that a topic was made anew before the log does, and begins to read it, is not given what is in memory.
+func TestAReaderThatKnowsOfANewTopicReadsNoneOfTheOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, m := bench(t, partition.Default())
+		l.Changed(orders)
+		synctest.Wait()
+		m.Produce(orders, values(0, 100)...)
+		synctest.Wait() // in the ring
+		m.Create(orders)
+		m.Produce(orders, renewed(0, 100)...)
+		id, err := m.TopicID(t.Context(), orders.Topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Recognize(orders.Topic, id)
+		if recs, err := readTo(t.Context(), l, orders, 0, 100, 1000); err != nil || len(recs) != 100 || string(recs[0].Value) != "new 0" {
+			t.Errorf("%d records, %v", len(recs), err)
+		}
+	})
+}

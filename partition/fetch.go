@@ -41,6 +41,13 @@ func (l *Log) identify(ctx context.Context, topic string) error {
 		}
 		return err
 	}
+	l.Recognize(topic, id)
+	return nil
+}
+
+// Recognize is for whoever has just learned which topic a name belongs to, and is about to read from an offset of that
+// one: what is in memory of another is dropped before the next look would find out.
+func (l *Log) Recognize(topic string, id sluice.TopicID) {
 	s := l.store
 	s.mu.Lock()
 	before, known := s.ids[topic]
@@ -52,7 +59,6 @@ func (l *Log) identify(ctx context.Context, topic string) error {
 		l.log.Warn("topic was made anew", slog.String("topic", topic), slog.String("id", id.String()), slog.String("was", before.String()))
 		l.discard(topic)
 	}
-	return nil
 }
 
 // discard drops all that is in memory of a topic, and its id. Rings come first: what leaves a ring goes to the store.
