@@ -35,8 +35,9 @@ type claim struct {
 
 	mu      sync.Mutex
 	lanes   map[string]*runner
-	moved   uint64    // bells so far
-	waiting []*runner // lanes at the end of the partition
+	benched map[string]bool // lanes that stopped because another owner spoke
+	moved   uint64          // bells so far
+	waiting []*runner       // lanes at the end of the partition
 }
 
 type claimSession struct {
@@ -45,7 +46,7 @@ type claimSession struct {
 }
 
 func (d *Dispatcher) newClaim(p sluice.Partition) *claim {
-	c := &claim{d: d, p: p, lanes: map[string]*runner{}, renew: make(chan struct{}, 1)}
+	c := &claim{d: d, p: p, lanes: map[string]*runner{}, benched: map[string]bool{}, renew: make(chan struct{}, 1)}
 	c.flying, c.cancel = context.WithCancel(d.flying)
 	return c
 }
@@ -96,10 +97,19 @@ func (c *claim) runners() []*runner {
 // run keeps the lanes in step with the subscriptions until the session ends.
 func (c *claim) run(ctx context.Context) {
 	wait, told := firstPause, ""
+	readBack := c.soon(true)
 	for {
 		changed := c.d.changed()
-		again := time.Duration(-1)
+		due := !time.Now().Before(readBack)
+		if due {
+			c.unbench()
+		}
 		err := c.reconcile(ctx)
+		if due && err == nil {
+			c.readBack(ctx)
+			readBack = c.soon(false)
+		}
+		again := max(time.Until(readBack), 0)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -109,7 +119,7 @@ func (c *claim) run(ctx context.Context) {
 				c.d.log.LogAttrs(ctx, slog.LevelWarn, "positions cannot be read", slog.String("topic", c.p.Topic),
 					slog.Int("partition", int(c.p.Number)), slog.Any("error", err))
 			}
-			again, wait = wait, min(2*wait, lastPause)
+			again, wait = wait, min(2*wait, lastPause) // a read-back that is due comes after it
 		default:
 			wait, told = firstPause, ""
 		}
@@ -121,15 +131,11 @@ func (c *claim) run(ctx context.Context) {
 
 // sleep waits for a change, for a lane that is to begin anew, or for a time; false when the session is over.
 func (c *claim) sleep(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
-	var timer <-chan time.Time
-	if d >= 0 {
-		timer = time.After(d)
-	}
 	select {
 	case <-ctx.Done():
 		return false
 	case <-changed:
-	case <-timer:
+	case <-time.After(d):
 	case <-c.renew:
 		select {
 		case <-ctx.Done():
@@ -160,6 +166,7 @@ func (c *claim) reconcile(ctx context.Context) error {
 	for _, def := range wanted {
 		r := c.lanes[def.ID]
 		switch {
+		case r == nil && c.benched[def.ID]:
 		case r == nil:
 			fresh = append(fresh, def)
 		case r.share.definition.Load().Delivery.Ordering != def.Delivery.Ordering:
@@ -198,6 +205,7 @@ func (c *claim) takeOver(ctx context.Context, fresh []*subscriptions.Subscriptio
 		return err
 	}
 	c.topic.Store(&topic)
+	c.d.needs.Log.Recognize(topic.Name, topic.ID)
 	c.d.counted(topic)
 	names := make([]string, len(fresh))
 	for i, def := range fresh {
@@ -248,13 +256,18 @@ func (c *claim) measure(ctx context.Context, all []found) error {
 	}
 }
 
-// start makes a lane and lets it go.
+// start makes a lane and lets it go, in the place of the one that there may be.
 func (c *claim) start(def *subscriptions.Subscription, in inheritance) {
 	now := time.Now()
-	r := newRunner(c, def, in, now)
-	r.line = c.d.committer.Open(def.ProgressGroup(), r)
+	c.mu.Lock()
+	old := c.lanes[def.ID]
+	c.mu.Unlock()
+	r := newRunner(c, def, in, old)
+	if in.Moved {
+		c.d.log.LogAttrs(context.Background(), slog.LevelWarn, "position changed", r.who(), slog.String("found", string(external)), slog.Int64("offset", in.From))
+	}
 	if in.Cause != "" {
-		c.d.lost(r.share, c.p, in.Cause, in.Lost, in.Ledger.Low())
+		c.d.lost(r.share, c.p, in.loss, in.Ledger.Low())
 	}
 	c.d.log.LogAttrs(context.Background(), slog.LevelDebug, "lane begins", r.who(), slog.Int64("low", in.Ledger.Low()),
 		slog.Int("holes", in.Ledger.Len()), slog.Uint64("term", in.Mark.Term))
@@ -268,13 +281,12 @@ func (c *claim) start(def *subscriptions.Subscription, in inheritance) {
 	if paused.After(now) {
 		r.post(event{kind: evHold, until: paused})
 	}
+	if r.share.shut() {
+		r.post(event{kind: evGroup})
+	}
 	c.mu.Lock()
-	old := c.lanes[def.ID]
 	c.lanes[def.ID] = r
 	c.mu.Unlock()
-	if old != nil {
-		old.drop()
-	}
 	r.line.Changed(0)
 	if c.released() {
 		r.post(event{kind: evSuspend}) // the session ended meanwhile; the next one wakes it

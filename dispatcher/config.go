@@ -15,18 +15,19 @@ import (
 
 // Config bounds what one replica has in flight. The tags are kong's; gateway composes, cmd/sluice loads.
 type Config struct {
-	Slots         int    `name:"webhook-slots" env:"SLUICE_WEBHOOK_SLOTS" default:"2048" help:"Most webhook requests in flight on this replica; one subscription gets a quarter."`
-	InFlightBytes int64  `name:"webhook-inflight-bytes" env:"SLUICE_WEBHOOK_INFLIGHT_BYTES" default:"268435456" help:"Most bytes of records in flight to webhooks on this replica; one subscription gets a quarter."`
-	MaxTopics     int    `name:"max-push-topics" env:"SLUICE_MAX_PUSH_TOPICS" default:"512" help:"Most topics with webhook subscriptions: each costs a connection per replica, and brokers may allow only 3,000."`
-	LabelledUpTo  int    `name:"subscription-labels" env:"SLUICE_SUBSCRIPTION_LABELS" default:"1000" help:"Up to so many subscriptions have metrics of their own; above, they share the label _all."`
-	Replica       string `kong:"-"` // name of this replica in health reports
+	Slots         int           `name:"webhook-slots" env:"SLUICE_WEBHOOK_SLOTS" default:"2048" help:"Most webhook requests in flight on this replica; one subscription gets a quarter."`
+	InFlightBytes int64         `name:"webhook-inflight-bytes" env:"SLUICE_WEBHOOK_INFLIGHT_BYTES" default:"268435456" help:"Most bytes of records in flight to webhooks on this replica; one subscription gets a quarter."`
+	MaxTopics     int           `name:"max-push-topics" env:"SLUICE_MAX_PUSH_TOPICS" default:"512" help:"Most topics with webhook subscriptions: each costs a connection per replica, and brokers may allow only 3,000."`
+	LabelledUpTo  int           `name:"subscription-labels" env:"SLUICE_SUBSCRIPTION_LABELS" default:"1000" help:"Up to so many subscriptions have metrics of their own; above, they share the label _all."`
+	Replica       string        `kong:"-"` // name of this replica in health reports
+	ReadBack      time.Duration `kong:"-"` // how often what is committed is compared with what was committed
 
 	Progress progress.Config `embed:""`
 }
 
 // Default is what the tags say, for those who do not come through the command line.
 func Default() Config {
-	return Config{Slots: 2048, InFlightBytes: 256 << 20, MaxTopics: 512, LabelledUpTo: 1000, Progress: progress.Default()}
+	return Config{Slots: 2048, InFlightBytes: 256 << 20, MaxTopics: 512, LabelledUpTo: 1000, ReadBack: 30 * time.Second, Progress: progress.Default()}
 }
 
 // Validate names the first setting that cannot work.
@@ -38,6 +39,8 @@ func (c Config) Validate() error {
 		return errors.New("webhook-inflight-bytes must be at least 1048576")
 	case c.MaxTopics < 1:
 		return errors.New("max-push-topics must be at least 1")
+	case c.ReadBack < time.Millisecond:
+		return errors.New("dispatcher: ReadBack must be positive")
 	case c.LabelledUpTo < 0:
 		return errors.New("subscription-labels must not be negative")
 	}
@@ -86,8 +89,14 @@ type groups interface {
 
 // offsets is kafka.Offsets.
 type offsets interface {
+	progressGroups
 	Commit(ctx context.Context, c sluice.GroupCommit) []error
+	Group(ctx context.Context, group string, parts []sluice.Partition) ([]sluice.Commit, error)
 	Groups(ctx context.Context, p sluice.Partition, groups []string) (map[string]sluice.Commit, error)
+}
+
+type progressGroups interface {
+	Describe(ctx context.Context, groups []string) (map[string]sluice.GroupState, error)
 	DeleteGroup(ctx context.Context, group string) error
 }
 

@@ -31,6 +31,7 @@ const (
 	evLettered // from, failed
 	evHold     // until: another lane of the subscription was told to wait
 	evWait     // until: a predecessor may still have something in flight
+	evGroup    // failed: the progress group takes no commits, or does again
 	evSuspend  // the session is over
 	evWake     // the partition came back as if nothing had happened
 	evPlan     // plan
@@ -72,6 +73,7 @@ type command struct {
 	job      *job
 	from     int64
 	count    int64
+	was      int64 // cmdLost: the low watermark before
 	bytes    int
 	until    time.Time
 	outcome  *webhook.Outcome

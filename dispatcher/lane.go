@@ -52,6 +52,7 @@ type lane struct {
 	rebuild []int64 // holes of a predecessor whose keys are not known yet, ascending
 
 	suspended   bool
+	shut        bool      // the progress group takes no commits: what is sent now is sent again by the next owner
 	holds       uint32    // grows with every hold
 	heldUntil   time.Time // nothing is sent before, unless an attempt that was under way gets through
 	pausedUntil time.Time // nothing is sent before, whatever gets through: the endpoint asked for it
@@ -118,6 +119,11 @@ func (n *lane) step(now time.Time, e event) []command {
 		n.pause(e.until)
 	case evWait:
 		n.pausedUntil = e.until
+	case evGroup:
+		if n.shut = e.failed; n.shut {
+			n.strip()
+			n.unask()
+		}
 	case evSuspend:
 		n.suspended = true
 		n.strip()
@@ -146,7 +152,7 @@ func (n *lane) advance(now time.Time) {
 			}
 		}
 	}
-	if n.suspended || n.barred {
+	if n.suspended || n.barred || n.shut {
 		return
 	}
 	for len(n.later) > 0 {
@@ -187,7 +193,7 @@ func (n *lane) send(now time.Time) {
 }
 
 func (n *lane) mayFly(now time.Time) bool {
-	return !n.suspended && !n.barred && n.flying < n.plan.Window && !n.held(now) && (!n.probing || n.flying == 0)
+	return !n.suspended && !n.barred && !n.shut && n.flying < n.plan.Window && !n.held(now) && (!n.probing || n.flying == 0)
 }
 
 func (n *lane) held(now time.Time) bool {
@@ -248,7 +254,7 @@ func (n *lane) wakeAt(now time.Time) (at time.Time) {
 		sooner(n.barUntil)
 		return at
 	}
-	if n.suspended {
+	if n.suspended || n.shut {
 		return at
 	}
 	if len(n.later) > 0 {

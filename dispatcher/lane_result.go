@@ -178,6 +178,7 @@ func (n *lane) lost(now time.Time, below int64) {
 			gone = append(gone, h.Offset)
 		}
 	}
+	was := n.ledger.Low()
 	count := n.ledger.Skip(below)
 	for _, offset := range gone {
 		j := n.jobs[offset]
@@ -200,5 +201,5 @@ func (n *lane) lost(now time.Time, below int64) {
 		n.unask()
 	}
 	n.unbar(now)
-	n.emit(command{kind: cmdLost, from: below, count: count})
+	n.emit(command{kind: cmdLost, from: below, count: count, was: was})
 }

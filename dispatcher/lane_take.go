@@ -76,7 +76,7 @@ func (n *lane) fits(offset int64) bool {
 // the next one is taken.
 func (n *lane) records(now time.Time, e event) {
 	n.reading = false
-	if n.suspended || e.from != n.ledger.Next() {
+	if n.suspended || n.shut || e.from != n.ledger.Next() {
 		return
 	}
 	if len(e.records) == 0 && e.next == e.from {

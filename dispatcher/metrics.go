@@ -11,6 +11,7 @@ type metrics struct {
 	letters     *prometheus.CounterVec
 	compacted   *prometheus.CounterVec
 	lost        *prometheus.CounterVec
+	readBacks   *prometheus.CounterVec
 	panics      prometheus.Counter
 	owned       *prometheus.GaugeVec
 	sessions    *prometheus.GaugeVec
@@ -37,6 +38,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		letters:    counter("sluice_dlq_total", "Dead letters written.", "subscription", "reason"),
 		compacted:  counter("sluice_compacted_away_total", "Undelivered records that compaction removed.", "subscription"),
 		lost:       counter("sluice_position_lost_records_total", "Records that were never delivered and cannot be read any more.", "subscription", "cause"),
+		readBacks:  counter("sluice_readback_total", "Committed offsets of lanes that were read back, by what was found.", "outcome"),
 		panics:     prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_delivery_panics_total", Help: "Attempts that ended in a panic of ours."}),
 		owned:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_owned_partitions", Help: "Partitions of a topic whose lanes this replica runs."}, []string{"topic"}),
 		sessions:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_sessions", Help: "1 while this replica has a session of the topic's ownership group."}, []string{"topic"}),
@@ -46,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m.perLabelled = append(m.perLabelled, m.deliveries, m.seconds, m.lag, m.letters, m.compacted, m.lost)
 	if reg != nil {
-		reg.MustRegister(m.deliveries, m.seconds, m.lag, m.letters, m.compacted, m.lost, m.panics,
+		reg.MustRegister(m.deliveries, m.seconds, m.lag, m.letters, m.compacted, m.lost, m.readBacks, m.panics,
 			m.owned, m.sessions, m.rebalances, m.gap, m.refused)
 	}
 	return m

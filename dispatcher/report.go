@@ -72,9 +72,9 @@ func (r *runner) lastError(offset int64, attempt int, o *webhook.Outcome, d deci
 }
 
 // lost says that a position is another than the committed one: never silently.
-func (d *Dispatcher) lost(s *share, p sluice.Partition, cause string, count, now int64) {
-	d.metrics.lost.WithLabelValues(s.label, cause).Add(float64(count))
+func (d *Dispatcher) lost(s *share, p sluice.Partition, l loss, now int64) {
+	d.metrics.lost.WithLabelValues(s.label, l.Cause).Add(float64(l.Lost))
 	d.log.LogAttrs(context.Background(), slog.LevelError, "position lost",
 		slog.String("subscription", s.definition.Load().ID), slog.String("topic", p.Topic), slog.Int("partition", int(p.Number)),
-		slog.String("cause", cause), slog.Int64("records", count), slog.Int64("continues_at", now))
+		slog.String("cause", l.Cause), slog.Int64("records", l.Lost), slog.Int64("was", l.From), slog.Int64("continues_at", now))
 }

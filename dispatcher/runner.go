@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,7 +42,9 @@ type runner struct {
 	mu      sync.Mutex
 	lane    *lane
 	mark    progress.Mark
-	low     int64 // where the mark's count of unclean takeovers holds
+	low     int64    // where the mark's count of unclean takeovers holds
+	said    []saying // what Kafka acknowledged last, and what was said since
+	hearing bool     // a read-back is under way, and all that is said meanwhile may be what it finds
 	inbox   []event
 	head    int // inbox[head:] is what was posted
 	running bool
@@ -58,13 +61,18 @@ type want struct {
 	bytes int
 }
 
-// newRunner makes a lane that nobody has set going yet.
-func newRunner(c *claim, def *subscriptions.Subscription, in inheritance, now time.Time) *runner {
-	r := &runner{d: c.d, claim: c, mark: in.Mark, low: in.Ledger.Low(), revision: def.Revision}
-	r.mu.Lock() // the gauges may look as soon as the share knows it
+// newRunner makes a lane that nobody has set going yet, in the place of old if there is one: that lets go before the new
+// one can speak, and after it is counted in, so that the subscription's share lives on.
+func newRunner(c *claim, def *subscriptions.Subscription, in inheritance, old *runner) *runner {
+	r := &runner{d: c.d, claim: c, mark: in.Mark, low: in.Ledger.Low(), revision: def.Revision, said: []saying{sayingOf(0, in.Found)}}
+	r.mu.Lock() // the gauges may look, and others post, as soon as the share knows it
 	defer r.mu.Unlock()
 	r.share = c.d.enter(r, def)
-	r.lane = newLane(r.share.plan.Load(), in.Ledger, now, rand.Float64)
+	r.lane = newLane(r.share.plan.Load(), in.Ledger, time.Now(), rand.Float64)
+	if old != nil {
+		old.drop()
+	}
+	r.line = c.d.committer.Open(def.ProgressGroup(), r)
 	return r
 }
 
@@ -100,6 +108,9 @@ func (r *runner) run() {
 		}
 		if e.kind == evGranted {
 			r.granted = e.slot
+		}
+		if e.kind == evGroup {
+			e.failed = r.share.shut() // the latest of several words counts
 		}
 		commands := r.step(e)
 		for i := range commands {
@@ -268,21 +279,77 @@ func (r *runner) Statement(now time.Time, final bool) (sluice.Commit, uint64, bo
 	r.mark.At = now
 	r.mark.Clean = final && r.lane.flying == 0 && r.lane.graves == 0
 	p := r.claim.p
-	return sluice.Commit{Topic: p.Topic, Partition: p.Number, Offset: l.Low(), Metadata: r.mark.Encode(l, r.d.metadataBytes)},
-		l.Version(), true
+	c := sluice.Commit{Topic: p.Topic, Partition: p.Number, Offset: l.Low(), Metadata: r.mark.Encode(l, r.d.metadataBytes)}
+	r.said = append(r.said, sayingOf(l.Version(), c))
+	if len(r.said) > maxSaid {
+		r.said = append(r.said[:1], r.said[2:]...)
+	}
+	return c, l.Version(), true
 }
+
+// maxSaid is how many commits without an answer a lane remembers.
+const maxSaid = 16
 
 // Committed hears what became of a statement. A group that a foreign member joined takes no commits: nothing more is
 // sent then, or it would be sent again and again after every restart.
-func (r *runner) Committed(_ uint64, err error) {
+func (r *runner) Committed(version uint64, err error) {
 	switch sluice.KindOf(err) {
-	case sluice.StaleSession, sluice.Forbidden:
-		r.post(event{kind: evHold, until: time.Now().Add(hijackPause)})
+	case "":
+		r.stored(version)
+		r.d.open(r.share)
+	case sluice.StaleSession:
+		r.d.shut(r.share, hijacked)
+	case sluice.Forbidden:
+		r.d.shut(r.share, forbidden)
 	}
 }
 
-// hijackPause is how long a lane waits whose group takes no commits; a commit is tried each minute.
-const hijackPause = 70 * time.Second
+func (r *runner) stored(version uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := len(r.said) - 1; i > 0 && !r.hearing; i-- {
+		if r.said[i].version == version {
+			r.said = append(r.said[:0], r.said[i:]...)
+			return
+		}
+	}
+}
+
+// listen begins or ends a read-back.
+func (r *runner) listen(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.hearing = on
+}
+
+// claimed is what the lane said of itself.
+func (r *runner) claimed() claimed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return claimed{Said: slices.Clone(r.said), Mark: r.mark}
+}
+
+// abroad is whether something is in flight that the lane has not heard of.
+func (r *runner) abroad() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lane.flying > 0 || r.lane.graves > 0
+}
+
+// stands is the lane's low watermark.
+func (r *runner) stands() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lane.ledger.Low()
+}
+
+// outbid takes the next term, so that the other owner sees it is not alone.
+func (r *runner) outbid() {
+	r.mu.Lock()
+	r.mark.Term++
+	r.mu.Unlock()
+	r.line.Again()
+}
 
 // fill is for the gauges.
 func (r *runner) fill() (holes, keys int) {

@@ -43,7 +43,7 @@ func (r *runner) do(c *command) {
 	case cmdGone:
 		r.d.metrics.compacted.WithLabelValues(r.share.label).Inc()
 	case cmdLost:
-		r.d.lost(r.share, r.claim.p, lostRetention, c.count, c.from)
+		r.d.lost(r.share, r.claim.p, loss{lostRetention, c.count, c.was}, c.from)
 	}
 }
 

@@ -23,6 +23,7 @@ type share struct {
 	reported   time.Time
 	pausedTill time.Time
 	lastError  *subscriptions.LastError
+	trouble    string // why the progress group takes no commits; "" if it does
 }
 
 // planOf is the definition as a lane needs it.
@@ -96,13 +97,19 @@ func (d *Dispatcher) seen(s *share, now time.Time, failed *subscriptions.LastErr
 		s.mu.Unlock()
 		return
 	}
+	h := s.health(now)
+	s.mu.Unlock()
+	d.needs.Health.Report(context.Background(), s.definition.Load().ID, d.cfg.Replica, h)
+}
+
+// health is what there is to report. The caller has mu.
+func (s *share) health(now time.Time) subscriptions.LaneHealth {
 	s.reported = now
-	h := subscriptions.LaneHealth{At: subscriptions.Time{Time: now}, ConsecutiveFailures: s.failures, LastError: s.lastError}
+	h := subscriptions.LaneHealth{At: subscriptions.Time{Time: now}, Reason: s.trouble, ConsecutiveFailures: s.failures, LastError: s.lastError}
 	if !s.passed.IsZero() {
 		h.LastSuccess = &subscriptions.Time{Time: s.passed}
 	}
-	s.mu.Unlock()
-	d.needs.Health.Report(context.Background(), s.definition.Load().ID, d.cfg.Replica, h)
+	return h
 }
 
 // enter finds or makes the share of a subscription and counts a lane in.

@@ -22,9 +22,17 @@ type found struct {
 type inheritance struct {
 	Mark   progress.Mark // for the commits to come: the next term, a writer of its own
 	Ledger *progress.Ledger
-	Abrupt bool   // the predecessor may still have something in flight
-	Lost   int64  // offsets that were never done and cannot be read any more
-	Cause  string // why the position is another than the committed one; "" if it is not
+	Abrupt bool // the predecessor may still have something in flight
+	Moved  bool // by another tool since the subscription began
+	Found  sluice.Commit
+	loss
+}
+
+// loss is what a position that was lost costs.
+type loss struct {
+	Cause string // why the position is another than the committed one; "" if it is not
+	Lost  int64  // offsets that were never done and cannot be read any more
+	From  int64  // the committed one, sluice.NoOffset if there was none
 }
 
 // Causes of a lost position.
@@ -38,7 +46,7 @@ const (
 // inherit decides where a lane goes on (webhooks.md 6.3 step 4 and 7.4). A position that was lost is never a reason to
 // stand still, and never passes silently: Cause says what happened, Lost how much is missing.
 func inherit(f found) inheritance {
-	in := inheritance{Mark: progress.Mark{Term: 1, Suspect: sluice.NoOffset}}
+	in := inheritance{Mark: progress.Mark{Term: 1, Suspect: sluice.NoOffset}, Found: f.Commit, loss: loss{From: f.Commit.Offset}}
 	tag := progress.TopicTag(f.Topic)
 	known := f.Topic != (sluice.TopicID{})
 	switch {
@@ -51,29 +59,32 @@ func inherit(f found) inheritance {
 		case history:
 			in.Cause = lostAbsent
 		}
-		in.Ledger = progress.NewLedger(min(max(at, f.Range.Start), max(f.Range.End, f.Range.Start)))
+		if history || in.Cause != "" {
+			at = min(max(at, f.Range.Start), max(f.Range.End, f.Range.Start))
+		}
+		in.Ledger = progress.NewLedger(at) // of a partition that came later everything is wanted
 	default:
 		mark, ledger, err := progress.Decode(f.Commit.Offset, f.Commit.Metadata)
 		in.Ledger = ledger
 		in.Abrupt = err != nil && !errors.Is(err, progress.ErrForeign) // damaged: nobody knows
+		began, resolved := f.Resolved.Offsets[f.Number]
+		in.Moved = err != nil && !(resolved && began == f.Commit.Offset)
 		if err == nil {
 			in.Mark.Term, in.Mark.SeekEpoch = mark.Term+1, mark.SeekEpoch
 			in.Abrupt = !mark.Clean
 			if in.Abrupt {
 				in.Mark.Unclean = mark.Unclean + 1
 			}
-			if known && mark.Tag != tag {
+			if otherTopic(mark.Tag, f.Topic) {
 				in.Ledger, in.Cause = progress.NewLedger(f.Range.Start), lostRecreated
 			}
 		}
 	}
-	switch l := in.Ledger; {
-	case l.Low() < f.Range.Start:
-		in.Lost, in.Cause = l.Skip(f.Range.Start), lostRetention
-	case l.Low() > f.Range.End:
-		in.Ledger, in.Cause = progress.NewLedger(f.Range.End), lostTruncated
-	case l.Next() > f.Range.End:
-		in.Ledger, in.Cause = progress.NewLedger(l.Low()), lostTruncated // what was done above is other records now
+	if l := in.Ledger; l.Next() > f.Range.End { // what was done above is other records now, or none
+		in.Ledger, in.Cause = progress.NewLedger(min(l.Low(), f.Range.End)), lostTruncated
+	}
+	if in.Ledger.Low() < f.Range.Start {
+		in.Lost, in.Cause = in.Ledger.Skip(f.Range.Start), lostRetention
 	}
 	in.Mark.Tag, in.Mark.Writer = tag, rand.Uint32()
 	return in
@@ -86,7 +97,7 @@ func (f found) beyond() bool {
 		return false
 	}
 	mark, l, err := progress.Decode(f.Commit.Offset, f.Commit.Metadata)
-	if err == nil && f.Topic != (sluice.TopicID{}) && mark.Tag != progress.TopicTag(f.Topic) {
+	if err == nil && otherTopic(mark.Tag, f.Topic) {
 		return false
 	}
 	return l.Next() > f.Range.End

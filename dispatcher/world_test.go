@@ -37,6 +37,8 @@ type house struct {
 	letters []deadletters.Letter
 	deaf    error // what dead letters are answered with
 	counts  map[string]int32
+	states  map[string]sluice.GroupState // of groups that are not as ours should be
+	reports []subscriptions.LaneHealth
 	mute    error // what reading positions is answered with
 
 	metadataBytes int                   // what the brokers take, of the next replica; 0 is the default
@@ -44,7 +46,7 @@ type house struct {
 }
 
 func newHouse(t *testing.T) *house {
-	return &house{t: t, source: partitiontest.NewMemory(), ids: map[string]sluice.TopicID{}, counts: map[string]int32{},
+	return &house{t: t, source: partitiontest.NewMemory(), ids: map[string]sluice.TopicID{}, counts: map[string]int32{}, states: map[string]sluice.GroupState{},
 		commits: map[string]map[sluice.Partition]sluice.Commit{}, subs: map[string]*subscriptions.Subscription{}, bell: make(chan struct{})}
 }
 
@@ -57,7 +59,7 @@ func (h *house) topic(name string, partitions int32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.counts[name] = partitions
-	h.ids[name] = sluice.TopicID{byte(len(h.ids) + 1)}
+	h.ids[name], _ = h.source.TopicID(context.Background(), name)
 }
 
 // produce appends records; of "a1" the key is "a".
@@ -203,12 +205,54 @@ func (o offsetsOf) Groups(_ context.Context, p sluice.Partition, groups []string
 	return found, nil
 }
 
+func (o offsetsOf) Group(ctx context.Context, group string, parts []sluice.Partition) ([]sluice.Commit, error) {
+	commits := make([]sluice.Commit, len(parts))
+	for i, p := range parts {
+		one, err := o.Groups(ctx, p, []string{group})
+		if err != nil {
+			return nil, err
+		}
+		commits[i] = one[group]
+	}
+	return commits, nil
+}
+
+func (o offsetsOf) Describe(_ context.Context, groups []string) (map[string]sluice.GroupState, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.mute != nil {
+		return nil, o.mute
+	}
+	states := map[string]sluice.GroupState{}
+	for _, g := range groups {
+		states[g] = sluice.GroupState{State: "Dead"}
+		if _, there := o.commits[g]; there {
+			states[g] = sluice.GroupState{State: "Empty"}
+		}
+		if s, told := o.states[g]; told {
+			states[g] = s
+		}
+	}
+	return states, nil
+}
+
 func (o offsetsOf) DeleteGroup(_ context.Context, group string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.states[group].Members > 0 {
+		return &sluice.Error{Kind: sluice.Conflict}
+	}
+	delete(o.states, group)
 	delete(o.commits, group)
 	o.deleted = append(o.deleted, group)
 	return nil
+}
+
+// Report is the health.
+func (h *house) Report(_ context.Context, _, _ string, now subscriptions.LaneHealth) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reports = append(h.reports[max(0, len(h.reports)-9):], now)
 }
 
 // Letters.
@@ -373,7 +417,7 @@ func (h *house) replica(hook sender) *replica {
 		h.t.Fatal(err)
 	}
 	r := &replica{house: h, seats: &membership{sessions: map[string]*seat{}}, log: log, done: make(chan struct{})}
-	needs := Needs{Log: log, Book: h, Registry: h, Groups: r.seats, Offsets: offsetsOf{h, &r.dead}, Topics: h, Sender: hook, Letters: h,
+	needs := Needs{Log: log, Book: h, Registry: h, Groups: r.seats, Offsets: offsetsOf{h, &r.dead}, Topics: h, Sender: hook, Letters: h, Health: h,
 		ClusterID: "c", MetadataBytes: h.metadataBytes}
 	r.Dispatcher, err = New(Default(), needs, slog.New(slog.DiscardHandler), h.registry)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"golang.org/x/sync/errgroup"
@@ -155,6 +156,7 @@ func (s *Server) statusOf(ctx context.Context, sub *subscriptions.Subscription) 
 	if s.needs.Health != nil {
 		if all, err := s.needs.Health.Of(ctx, sub.ID); err == nil {
 			status.LastError = subscriptions.LatestError(all)
+			status.Reason = cmp.Or(status.Reason, subscriptions.Trouble(all, time.Now()))
 		}
 	}
 	return status, nil

@@ -19,9 +19,16 @@ const (
 	healthMax   = 10_000 // subscriptions waiting to be written
 )
 
+// Why a subscription's progress group takes no commits, as LaneHealth.Reason has it. Nothing is sent then.
+const (
+	GroupHijacked = "group_hijacked" // a foreign consumer is a member of the group
+	Forbidden     = "forbidden"
+)
+
 // LaneHealth is what a replica last saw of a subscription.
 type LaneHealth struct {
 	At                  Time       `json:"at"`
+	Reason              string     `json:"reason,omitempty"` // why nothing is sent
 	LastSuccess         *Time      `json:"last_success,omitempty"`
 	ConsecutiveFailures int        `json:"consecutive_failures"`
 	NextProbe           *Time      `json:"next_probe,omitempty"`
@@ -148,6 +155,20 @@ func (h *Health) Of(ctx context.Context, id string) (map[string]LaneHealth, erro
 		}
 	}
 	return all, nil
+}
+
+// troubleFor is how long a report of trouble counts without being renewed: its replica may be gone.
+const troubleFor = 3 * time.Minute
+
+// Trouble is why some replica sends nothing now, "" if none says so.
+func Trouble(all map[string]LaneHealth, now time.Time) (reason string) {
+	var latest time.Time
+	for _, one := range all {
+		if one.Reason != "" && now.Sub(one.At.Time) < troubleFor && one.At.After(latest) {
+			reason, latest = one.Reason, one.At.Time
+		}
+	}
+	return reason
 }
 
 // LatestError is the newest error that any replica reported, nil for none.
