@@ -168,7 +168,6 @@ func TestAvroKnowsWhatItRefersTo(t *testing.T) {
 func TestHostileAvroPayloads(t *testing.T) {
 	list := mustAvro(t, `{"type":"record","name":"L","fields":[{"name":"next","type":["null","L"]}]}`)
 	nulls := mustAvro(t, `{"type":"array","items":"null"}`)
-	names := mustAvro(t, `{"type":"array","items":{"type":"enum","name":"E","symbols":["`+strings.Repeat("x", 100_000)+`"]}}`)
 	count := binary.AppendVarint(nil, 1<<62)
 	for name, c := range map[string]struct {
 		codec   codec
@@ -182,7 +181,6 @@ func TestHostileAvroPayloads(t *testing.T) {
 		"a string of 2^62":          {mustAvro(t, `"string"`), count},
 		"bytes of -1":               {mustAvro(t, `"bytes"`), []byte{1}},
 		"the least count":           {nulls, binary.AppendVarint(nil, -1<<63)},
-		"long names":                {names, append(binary.AppendVarint(nil, 10_000), make([]byte, 10_001)...)},
 		"an endless varint":         {mustAvro(t, `"long"`), bytes.Repeat([]byte{0xff}, 100)},
 		"a choice of none":          {mustAvro(t, `["null","int"]`), []byte{6}},
 		"left over":                 {mustAvro(t, `"int"`), []byte{2, 2}},
@@ -193,14 +191,22 @@ func TestHostileAvroPayloads(t *testing.T) {
 		if out, err := c.codec.show(nil, c.payload); err == nil {
 			t.Errorf("%s: shown as %.60s", name, out)
 		}
-		if took := time.Since(begun); took > 5*time.Second {
+		if took := time.Since(begun); took > 10*time.Second {
 			t.Errorf("%s: took %s", name, took)
 		}
 	}
+	names, err := parseAvro(`{"type":"array","items":{"type":"enum","name":"E","symbols":["`+strings.Repeat("x", 10_000)+`"]}}`, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := avroReader{rest: append(binary.AppendVarint(nil, 10_000), make([]byte, 10_001)...), most: 1 << 20}
+	if err := r.read(names); err == nil || len(r.out) > 2<<20 {
+		t.Errorf("long names: %d bytes, %v", len(r.out), err)
+	}
 }
 
-func TestAvroCarriesSixteenMiB(t *testing.T) {
-	raw := bytes.Repeat([]byte{0, 0xff, 'a', '"'}, 4<<20)
+func TestAvroCarriesMegabytes(t *testing.T) {
+	raw := bytes.Repeat([]byte{0, 0xff, 'a', '"'}, 1<<20)
 	var in []byte
 	r := avroReader{}
 	r.bytes(raw)
@@ -213,7 +219,7 @@ func TestAvroCarriesSixteenMiB(t *testing.T) {
 	if out, err := c.show(nil, b[5:]); err != nil || !bytes.Equal(out, in) {
 		t.Fatalf("%d bytes back, %v", len(out), err)
 	}
-	text := `"` + base64.StdEncoding.EncodeToString(raw[:12<<20]) + `"`
+	text := `"` + base64.StdEncoding.EncodeToString(raw[:3<<20]) + `"`
 	c = mustAvro(t, `"string"`)
 	if b, err = c.encode(make([]byte, 5), []byte(text)); err != nil {
 		t.Fatal(err)
@@ -250,8 +256,8 @@ func FuzzAvroPayload(f *testing.F) {
 	})
 }
 
-// What goavro refuses of a JSON text is refused; what both take has the same bytes, but for maps, whose order goavro
-// draws by lot.
+// What goavro and we both take has the same bytes, but for maps, whose order goavro draws by lot, and for bytes that are
+// not escaped. It takes more: defaults, for one.
 func FuzzAvroText(f *testing.F) {
 	for n, c := range avroCases {
 		f.Add(n, []byte(c.in))
@@ -268,6 +274,20 @@ func FuzzAvroText(f *testing.F) {
 		}
 		if _, err := mustAvro(t, c.schema).show(nil, got[5:]); err != nil {
 			t.Fatalf("%s %s: % x is not shown: %v", c.schema, in, got, err)
+		}
+		if strings.Contains(c.schema, "map") || strings.Contains(c.schema, "bytes") || strings.Contains(c.schema, "logicalType") {
+			return
+		}
+		judge, err := goavro.NewCodec(c.schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		native, _, err := judge.NativeFromTextual(bytes.Clone(value))
+		if err != nil {
+			return
+		}
+		if want, err := judge.BinaryFromNative(make([]byte, 5), native); err == nil && !bytes.Equal(got, want) {
+			t.Fatalf("%s %s: % x, want % x", c.schema, in, got, want)
 		}
 	})
 }

@@ -28,7 +28,7 @@ func (r *Reader) Append(dst, b []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	k, err := r.registry.known(id)
+	k, err := r.registry.known(r.ctx, id)
 	switch {
 	case err != nil:
 		return dst, err

@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	lookupBound   = 5 * time.Second // for all that one schema needs of the registry, retries included
+	// Patience bounds all that one look-up asks of the registry, retries included.
+	Patience      = 5 * time.Second
 	attemptBound  = 2 * time.Second // for one answer of it
 	attempts      = 3
 	retryAfter    = 100 * time.Millisecond // doubled each time
@@ -121,10 +122,10 @@ type Named struct {
 func (n Named) Given() bool { return n.ID != nil || n.Text != nil }
 
 // ForWriting finds the schema of a produce to a subject: an id must be one of the subject's; a text is registered under
-// it. Kinds: BadSchema, and SchemaLookup, within 5 s, if the registry refuses or does not answer.
-func (r *Registry) ForWriting(f Format, subject string, n Named) (*Schema, error) {
+// it. Kinds: BadSchema, and SchemaLookup if the registry refuses, or does not answer before ctx or Patience ends.
+func (r *Registry) ForWriting(ctx context.Context, f Format, subject string, n Named) (*Schema, error) {
 	if n.ID != nil {
-		return r.ofSubject(f, subject, *n.ID)
+		return r.ofSubject(ctx, f, subject, *n.ID)
 	}
 	key := registration{f, subject, sha256.Sum256([]byte(*n.Text))}
 	if s, ok := r.registered.get(key); ok {
@@ -135,7 +136,7 @@ func (r *Registry) ForWriting(f Format, subject string, n Named) (*Schema, error
 		if err != nil {
 			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(r.stopping, lookupBound)
+		ctx, cancel := r.bounded(ctx)
 		defer cancel()
 		var id int
 		err = r.ask(ctx, func(ctx context.Context) (err error) {
@@ -155,12 +156,21 @@ func (r *Registry) ForWriting(f Format, subject string, n Named) (*Schema, error
 	return found.(*Schema), nil
 }
 
+// bounded is the time of a look-up that others may have joined: it does not end because one caller leaves.
+func (r *Registry) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(Patience)
+	if sooner, ok := ctx.Deadline(); ok && sooner.Before(end) {
+		end = sooner
+	}
+	return context.WithDeadline(r.stopping, end)
+}
+
 // ofSubject finds a schema by id and makes sure that it is one of the subject's.
-func (r *Registry) ofSubject(f Format, subject string, id int64) (*Schema, error) {
+func (r *Registry) ofSubject(ctx context.Context, f Format, subject string, id int64) (*Schema, error) {
 	if id < 0 || id > 1<<31-1 {
 		return nil, badSchema("there is no schema with id %d", id)
 	}
-	k, err := r.known(int(id))
+	k, err := r.known(ctx, int(id))
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +182,7 @@ func (r *Registry) ofSubject(f Format, subject string, id int64) (*Schema, error
 		return k.Schema, nil
 	}
 	_, err, _ = r.flights.Do(fmt.Sprintf("member %d %s", id, subject), func() (any, error) {
-		ctx, cancel := context.WithTimeout(r.stopping, lookupBound)
+		ctx, cancel := r.bounded(ctx)
 		defer cancel()
 		var found sr.SubjectSchema
 		err := r.ask(ctx, func(ctx context.Context) (err error) {
@@ -192,12 +202,12 @@ func (r *Registry) ofSubject(f Format, subject string, id int64) (*Schema, error
 }
 
 // known finds a schema by id, whatever its subject.
-func (r *Registry) known(id int) (*known, error) {
+func (r *Registry) known(ctx context.Context, id int) (*known, error) {
 	if k, ok := r.byID.get(id); ok {
 		return k, nil
 	}
 	found, err, _ := r.flights.Do(fmt.Sprintf("id %d", id), func() (any, error) {
-		ctx, cancel := context.WithTimeout(r.stopping, lookupBound)
+		ctx, cancel := r.bounded(ctx)
 		defer cancel()
 		var source sr.Schema
 		err := r.ask(ctx, func(ctx context.Context) (err error) {

@@ -19,13 +19,15 @@ func (s *Server) encodeBatch(topic string, b *batch, v version) (err error) {
 	case b.hasValues && !b.valueName.Given():
 		return errNoValueSchema
 	}
+	ctx, cancel := s.within(formats.Patience) // for both
+	defer cancel()
 	if b.keyName.Given() {
-		if b.keySchema, err = s.needs.Schemas.ForWriting(b.format, topic+"-key", b.keyName); err != nil {
+		if b.keySchema, err = s.needs.Schemas.ForWriting(ctx, b.format, topic+"-key", b.keyName); err != nil {
 			return err
 		}
 	}
 	if b.valueName.Given() {
-		if b.valueSchema, err = s.needs.Schemas.ForWriting(b.format, topic+"-value", b.valueName); err != nil {
+		if b.valueSchema, err = s.needs.Schemas.ForWriting(ctx, b.format, topic+"-value", b.valueName); err != nil {
 			return err
 		}
 	}

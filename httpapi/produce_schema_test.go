@@ -184,6 +184,20 @@ func TestSixteenMiBOfText(t *testing.T) {
 	}
 }
 
+func TestSixteenMiBOfTextComeBack(t *testing.T) {
+	p := pullers(t)
+	topic := p.k.Topic(t, "large", 1, "max.message.bytes=25165824")
+	body, err := json.Marshal(strings.Repeat("ä\n\"0", 16<<20/5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.want(200, "*", "POST", "/topics/"+topic, `{"records":[{"value":`+string(body)+`}]}`, "Content-Type", textV2)
+	a := p.want(200, "*", "GET", "/topics/"+topic+"/partitions/0/records?timeout=20000&count=1", "", "Accept", textV2)
+	if !strings.Contains(a.body, `"value":`+string(body)) {
+		t.Errorf("%.200s", a.body)
+	}
+}
+
 // What was produced in a format is read back in it, by an instance and without one.
 func TestEveryFormatComesBack(t *testing.T) {
 	k := backend.Kafka(t)
