@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	_ "golang.org/x/crypto/x509roots/fallback" // for images without root certificates; the system's own win where there are any
 
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/gateway"
