@@ -61,6 +61,8 @@ func (l *Log) Check() error {
 	switch {
 	case total != s.bytes || total > s.max || chunks != s.recent.Len():
 		return fmt.Errorf("cache: %d B in %d chunks, counted as %d in %d", total, chunks, s.bytes, s.recent.Len())
+	case ringBytes > 2*max(l.rings, len(l.tails)*leastRing):
+		return fmt.Errorf("rings: %d B in %d rings", ringBytes, len(l.tails))
 	case int64(total) != l.metrics.cacheBytes.Load() || int64(ringBytes) != l.metrics.ringBytes.Load():
 		return fmt.Errorf("gauges: %d and %d B, are %d and %d", l.metrics.cacheBytes.Load(), l.metrics.ringBytes.Load(), total, ringBytes)
 	case len(s.flights) > 0 || len(s.questions) > 0:

@@ -37,7 +37,7 @@ func (l *Log) identify(ctx context.Context, topic string) error {
 	id, err := l.source.TopicID(ctx, topic)
 	if err != nil {
 		if gone(err) {
-			l.discard(topic)
+			l.discard(topic, nil)
 		}
 		return err
 	}
@@ -57,12 +57,13 @@ func (l *Log) Recognize(topic string, id sluice.TopicID) {
 	s.mu.Unlock()
 	if known && before != id {
 		l.log.Warn("topic was made anew", slog.String("topic", topic), slog.String("id", id.String()), slog.String("was", before.String()))
-		l.discard(topic)
+		l.discard(topic, &id)
 	}
 }
 
-// discard drops all that is in memory of a topic, and its id. Rings come first: what leaves a ring goes to the store.
-func (l *Log) discard(topic string) {
+// discard drops all that is in memory of a topic, and gives its name to the one with that id, or to none. Rings come
+// first: what leaves a ring goes to the store.
+func (l *Log) discard(topic string, id *sluice.TopicID) {
 	l.mu.RLock()
 	for p, t := range l.tails {
 		if p.Topic == topic {
@@ -70,7 +71,7 @@ func (l *Log) discard(topic string) {
 		}
 	}
 	l.mu.RUnlock()
-	l.store.forgetTopic(topic)
+	l.store.forgetTopic(topic, id)
 }
 
 // chunk is a chunk near from: out of the cache, or what a fetch brought, a neighbour's included. It need not hold from.
@@ -146,7 +147,7 @@ func (l *Log) fetch(p sluice.Partition, f *flight, maxBytes int) {
 		f.err = l.judge(ctx, p, f.from, err)
 	default:
 		if gone(err) {
-			l.discard(p.Topic)
+			l.discard(p.Topic, nil)
 		}
 		f.err = err
 	}

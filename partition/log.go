@@ -7,6 +7,7 @@
 // Read answers from the first that holds the offset:
 //
 //   - the ring, the newest records of a followed partition. One live fetch per partition fills it, however many read.
+//     All rings share a budget: above it, those that grow give way.
 //   - the cache, chunks that were read before: one LRU by bytes over all partitions.
 //   - a fetch. Readers of nearby offsets share it.
 //
@@ -21,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,13 +50,15 @@ type Log struct {
 	log     *slog.Logger
 	metrics *metrics
 	store   *store
+	rings   int // bytes, of all
 
 	ctx    context.Context // ends with Stop; fetches and tails live in it
 	cancel context.CancelFunc
 
-	mu      sync.RWMutex // before a tail's, which is before the store's, which is before life
-	tails   map[sluice.Partition]*tail
-	leaving map[sluice.Partition]*tail // not followed any more, but their Follow has not returned
+	mu       sync.RWMutex // before a tail's, which is before the store's, which is before life
+	tails    map[sluice.Partition]*tail
+	followed atomic.Int64               // how many tails
+	leaving  map[sluice.Partition]*tail // not followed any more, but their Follow has not returned
 
 	life    sync.Mutex
 	stopped bool
@@ -76,7 +80,7 @@ func New(c Config, s Source, log *slog.Logger, reg prometheus.Registerer) (*Log,
 		return nil, fmt.Errorf("partition log: %w", err)
 	}
 	l.metrics = m
-	l.store = newStore(c.CacheBytes, m)
+	l.store, l.rings = newStore(c.CacheBytes, m), c.rings()
 	return l, nil
 }
 
@@ -138,8 +142,18 @@ func (l *Log) Changed(p sluice.Partition) <-chan struct{} {
 			return closedBell
 		}
 		l.tails[p] = t
+		l.followed.Store(int64(len(l.tails)))
 	}
 	return t.ask()
+}
+
+// ringBytes is how much a ring that has just grown may hold. A ring that is quiet keeps what it has, so all of them
+// together come to twice their budget at the most.
+func (l *Log) ringBytes() int {
+	if l.metrics.ringBytes.Load() <= int64(l.rings) {
+		return l.cfg.RingBytes
+	}
+	return min(l.cfg.RingBytes, max(leastRing, l.rings/max(1, int(l.followed.Load()))))
 }
 
 // Range is what the partition holds. Of a followed one the end is where its ring ends, and the start may be half a

@@ -420,6 +420,47 @@ func TestMetricsTellWhatAnswered(t *testing.T) {
 	}
 }
 
+// However many partitions are busy at once, their rings keep to one budget; what leaves them is still read.
+func TestAllRingsShareABudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := partition.Config{RingBytes: 1 << 20, RingRecords: 10_000, RingsBytes: 4 << 20, CacheBytes: 1 << 20}
+		l, m := bench(t, c)
+		const partitions, records, size = 40, 30, 50_000
+		for n := range int32(partitions) {
+			p := sluice.Partition{Topic: "busy", Number: n}
+			m.Create(p)
+			l.Changed(p)
+		}
+		synctest.Wait()
+		for range records {
+			for n := range int32(partitions) {
+				m.Produce(sluice.Partition{Topic: "busy", Number: n}, sluice.NewRecord{Value: make([]byte, size)})
+			}
+			synctest.Wait()
+			if err := l.Check(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fetches, _, _ := m.Counts()
+		for n := range int32(partitions) {
+			if recs, next, err := l.Read(t.Context(), sluice.Partition{Topic: "busy", Number: n}, records-1, size); err != nil || len(recs) != 1 || next != records {
+				t.Fatal(len(recs), next, err)
+			}
+		}
+		if now, _, _ := m.Counts(); now != fetches {
+			t.Errorf("%d fetches for the newest records", now-fetches)
+		}
+		for n := range int32(partitions) {
+			p := sluice.Partition{Topic: "busy", Number: n}
+			for from := int64(0); from < records; from++ {
+				if recs, _, err := l.Read(t.Context(), p, from, 1); err != nil || len(recs) != 1 || recs[0].Offset != from {
+					t.Fatal(from, len(recs), err)
+				}
+			}
+		}
+	})
+}
+
 // A record larger than the ring goes through the cache: nobody fetches it again.
 func TestARecordLargerThanTheRingIsReadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

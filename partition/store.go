@@ -41,13 +41,24 @@ func (s *store) get(p sluice.Partition, offset int64) *chunk {
 	return c
 }
 
-// put adds chunks that nobody changes any more. What the store holds already is not held twice.
-func (s *store) put(p sluice.Partition, chunks ...*chunk) {
+// put adds chunks that nobody changes any more, if the topic is still the one they are of. What the store holds already
+// is not held twice.
+func (s *store) put(p sluice.Partition, id sluice.TopicID, chunks ...*chunk) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now, known := s.ids[p.Topic]; !known || now != id {
+		return
+	}
 	for _, c := range chunks {
 		s.insert(p, c)
 	}
+}
+
+// id is that of the topic that chunks may be of, zero where none is known.
+func (s *store) id(topic string) sluice.TopicID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ids[topic]
 }
 
 // insert puts c between its neighbours: it replaces those that it covers and is cut back where another begins or ends.
@@ -119,10 +130,13 @@ func (s *store) forget(p sluice.Partition, r sluice.Range) {
 }
 
 // forgetTopic drops all of a topic that does not exist, has lost a partition, or is another one now.
-func (s *store) forgetTopic(topic string) {
+func (s *store) forgetTopic(topic string, id *sluice.TopicID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.ids, topic)
+	if id != nil {
+		s.ids[topic] = *id
+	}
 	for p, list := range s.chunks {
 		if p.Topic == topic {
 			for _, c := range slices.Clone(list) {

@@ -36,6 +36,7 @@ type tail struct {
 	alarm   *time.Timer
 	ring    ring
 	begun   bool               // the ring has a place in the log
+	id      sluice.TopicID     // what the ring holds is of this one
 	again   context.CancelFunc // ends the Follow under way; nil when there was none
 	live    bool               // the Source follows: what is not in the ring has not been written yet
 	end     int64
@@ -155,13 +156,14 @@ func (t *tail) follow() error {
 	if err := t.log.identify(ctx, t.p.Topic); err != nil {
 		return err
 	}
+	id := t.log.store.id(t.p.Topic)
 	r, err := t.log.source.Range(ctx, t.p)
 	if err != nil {
 		return err
 	}
 	ctx, again := context.WithCancel(t.ctx)
 	defer again()
-	t.open(r, again)
+	t.open(r, id, again)
 	return t.log.source.Follow(ctx, t.p, r.End, t.add)
 }
 
@@ -180,10 +182,15 @@ func (t *tail) anew() {
 
 // open gives the ring its place: the end, so that nothing is read which nobody asked for. What is older stays in the
 // cache, unless the log is shorter now than what was seen of it: then it was cut.
-func (t *tail) open(r sluice.Range, again context.CancelFunc) {
+func (t *tail) open(r sluice.Range, id sluice.TopicID, again context.CancelFunc) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.again = again
+	if t.id != id { // it was made anew while nobody followed it
+		t.release(t.ring.restart(0), false)
+		t.begun = false
+	}
+	t.id = id
 	t.start, t.startAt, t.end = r.Start, time.Now(), r.End
 	switch {
 	case !t.begun:
@@ -217,10 +224,10 @@ func (t *tail) add(in sluice.Chunk) {
 		t.release(t.ring.restart(in.From), true)
 	}
 	grown := -t.ring.bytes
-	left := t.ring.add(in, t.log.cfg.RingBytes, t.log.cfg.RingRecords)
+	left := t.ring.add(in, t.log.ringBytes(), t.log.cfg.RingRecords)
 	grown += t.ring.bytes
 	t.log.metrics.ringBytes.Add(int64(grown))
-	t.log.store.put(t.p, left...)
+	t.log.store.put(t.p, t.id, left...)
 	t.wake()
 }
 
@@ -228,13 +235,13 @@ func (t *tail) add(in sluice.Chunk) {
 // are woken, so that they meet it themselves.
 func (t *tail) lost(err error) (was, news bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	was, t.live = t.live, false
+	t.mu.Unlock()
 	if gone(err) {
-		t.release(t.ring.restart(0), false)
-		t.begun = false
-		t.log.store.forgetTopic(t.p.Topic)
+		t.log.discard(t.p.Topic, nil) // this ring as well: nothing may stay of a topic without an id
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if kind := sluice.KindOf(err); kind != t.trouble || was {
 		t.trouble = kind
 		t.wake()
@@ -249,7 +256,7 @@ func (t *tail) release(left []*chunk, cache bool) {
 		t.log.metrics.ringBytes.Add(-int64(c.bytes))
 	}
 	if cache {
-		t.log.store.put(t.p, left...)
+		t.log.store.put(t.p, t.id, left...)
 	}
 }
 
@@ -289,6 +296,7 @@ func (t *tail) recognize() {
 // drop ends a tail; l.mu is held. Its last words are a ring of the bell.
 func (l *Log) drop(p sluice.Partition, t *tail) {
 	delete(l.tails, p)
+	l.followed.Store(int64(len(l.tails)))
 	l.leaving[p] = t
 	t.mu.Lock()
 	defer t.mu.Unlock()
