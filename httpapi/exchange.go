@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 )
 
@@ -93,9 +92,9 @@ func (s *Server) record(c *fiber.Ctx, x *exchange) {
 	if route == "" {
 		route = "none"
 	}
-	labels := prometheus.Labels{"route": route, "method": boundedMethod(x.method), "code": strconv.Itoa(status)}
-	s.metrics.requests.With(labels).Inc()
-	s.metrics.seconds.With(labels).Observe(took.Seconds())
+	method, code := boundedMethod(x.method), strconv.Itoa(status)
+	s.metrics.requests.WithLabelValues(route, method, code).Inc()
+	s.metrics.seconds.WithLabelValues(route, method, code).Observe(took.Seconds())
 
 	level := slog.LevelInfo
 	if status >= 500 {
