@@ -15,9 +15,10 @@ type Answer struct {
 	// once the client has been told, the next one begins behind that record.
 	Err error
 
-	i     *Instance
-	moves []move
-	once  sync.Once
+	i      *Instance
+	moves  []move
+	number string // by which another replica confirms it, "" where the client is ours
+	once   sync.Once
 }
 
 // move is how far an answer goes in one partition.
@@ -55,14 +56,13 @@ func (i *Instance) landed(a *Answer, delivered bool) {
 				m.c.last = m.last
 			}
 		}
+		i.unsaved.Store(true)
 		i.room.metrics.records.Add(float64(len(a.Records)))
-		select {
-		case i.dirty <- struct{}{}:
-		default:
-		}
+		i.wantCommit()
 	} else if len(a.Records) > 0 {
 		i.room.metrics.lost.Inc()
 	}
+	delete(i.waiting, a.number)
 	close(i.writing)
 	i.writing = nil
 }

@@ -3,6 +3,7 @@ package consumers
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/sluicegate/sluice"
@@ -115,7 +116,13 @@ func (i *Instance) persist(ctx context.Context, what func(*session) []sluice.Com
 			return standalone(i.send(ctx, nil, what))
 		}
 		if len(what(s)) == 0 {
-			return nil
+			if settling := i.settling(s); !settling {
+				return nil
+			}
+			if !i.awaitBell(ctx, bell, commitPause) {
+				return i.overdue(ctx, last)
+			}
+			continue
 		}
 		wait := time.Duration(0)
 		if s != nil && s.Valid() {
@@ -135,6 +142,13 @@ func (i *Instance) persist(ctx context.Context, what func(*session) []sluice.Com
 			return i.overdue(ctx, last)
 		}
 	}
+}
+
+// settling is whether an adopted instance does not know yet what it has to commit.
+func (i *Instance) settling(s *session) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return s != nil && slices.ContainsFunc(s.claims, func(c *claim) bool { return c.adopted && c.moved })
 }
 
 // awaitBell waits for a change of the instance, or for a while if that is not zero. It reports false if ctx or the
@@ -193,6 +207,7 @@ func (i *Instance) send(ctx context.Context, s *session, what func(*session) []s
 		c := i.claims[sluice.Partition{Topic: commits[n].Topic, Number: commits[n].Partition, Isolation: i.settings.Isolation}]
 		if err == nil && c != nil {
 			c.committed = commits[n].Offset
+			i.unsaved.Store(true)
 		}
 		switch sluice.KindOf(err) {
 		case sluice.UnknownTopic, sluice.UnknownPart:
@@ -222,7 +237,7 @@ func (i *Instance) pending(s *session) (commits []sluice.Commit) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	add := func(c *claim) {
-		if c.moved && c.known && c.next != c.committed {
+		if c.moved && (c.known || s == nil && c.adopted) && c.next != c.committed {
 			commits = append(commits, sluice.Commit{Topic: c.p.Topic, Partition: c.p.Number, Offset: c.next})
 		}
 	}

@@ -308,7 +308,7 @@ func (r *room) create(group string, options map[string]any) *Instance {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	i, err := r.Create(group, s, V2)
+	i, err := r.Create(r.t.Context(), group, s, V2)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -12,13 +12,18 @@ const (
 	reasonDeleted  reason = "deleted"
 	reasonExpired  reason = "expired"
 	reasonShutdown reason = "shutdown"
+	reasonMoved    reason = "moved" // handed over, or another replica has it already
 )
 
 // text is the reason in words for a client.
-func (i *Instance) text(why reason) string {
+func (i *Instance) text(why reason) string { return i.room.textOf(why) }
+
+func (r *Registry) textOf(why reason) string {
 	switch why {
 	case reasonExpired:
-		return fmt.Sprintf("expired after %d s without a request", int(i.room.cfg.InstanceTimeout.Seconds()))
+		return fmt.Sprintf("expired after %d s without a request", int(r.cfg.InstanceTimeout.Seconds()))
+	case reasonMoved:
+		return "moved to another replica"
 	case reasonDeleted:
 		return "deleted by the client"
 	}

@@ -2,8 +2,10 @@ package consumers
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluicegate/sluice"
@@ -31,6 +33,11 @@ type Instance struct {
 	reading    slot // one read, until its answer is settled or lost
 	changing   slot // one change of the subscription
 	committing slot
+	saving     slot // one write to the roster
+
+	saved   map[string]string // what the roster holds; whoever has the slot saving may look
+	unsaved atomic.Bool       // there is more
+	leased  atomic.Int64      // until when the instance is ours, by our own clock; nanoseconds since 1970
 
 	ended chan struct{}  // closed first: whoever waits returns
 	left  chan struct{}  // closed last: the group was left
@@ -38,7 +45,10 @@ type Instance struct {
 
 	mu      sync.Mutex
 	why     string // set when it ended: the reason in words
-	busy    int    // calls under way
+	moved   bool   // and that is that another replica goes on with it
+	used    time.Time
+	busy    int                // calls under way
+	waiting map[string]*Answer // those that another replica has not confirmed yet, by number
 	idle    *time.Timer
 	version Version
 	member  *membership                 // nil when not subscribed
@@ -66,7 +76,7 @@ func newInstance(r *Registry, n name, s Settings, v Version) *Instance {
 	i := &Instance{
 		room: r, name: n, settings: s, version: v,
 		log:     r.log.With(slog.String("group", n.group), slog.String("instance", n.id)),
-		reading: newSlot(), changing: newSlot(), committing: newSlot(),
+		reading: newSlot(), changing: newSlot(), committing: newSlot(), saving: newSlot(),
 		ended: make(chan struct{}), left: make(chan struct{}),
 		busy: 1, // the call that creates it
 		bell: make(chan struct{}), dirty: make(chan struct{}, 1),
@@ -101,6 +111,7 @@ func (i *Instance) SpeakV2() {
 	defer i.mu.Unlock()
 	if i.version == Provisional {
 		i.version = V2
+		i.unsaved.Store(true)
 	}
 }
 
@@ -110,6 +121,7 @@ func (i *Instance) SpeakV1() {
 	defer i.mu.Unlock()
 	if i.version == Provisional {
 		i.version = V1
+		i.unsaved.Store(true)
 	}
 }
 
@@ -126,16 +138,37 @@ func (i *Instance) enter() error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.why != "" {
-		return notFound(i.why)
+		return i.over()
 	}
 	i.busy++
 	i.idle.Stop()
 	return nil
 }
 
+// over is the error of calls on an instance that has ended. The lock is held.
+func (i *Instance) over() error {
+	if i.moved {
+		return ErrMoved
+	}
+	return notFound(i.why)
+}
+
+func (i *Instance) hasMoved() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.moved
+}
+
+func (i *Instance) reasonText() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.why
+}
+
 func (i *Instance) leave() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.used = time.Now()
 	if i.busy--; i.busy == 0 && i.why == "" {
 		i.idle.Reset(i.room.cfg.InstanceTimeout)
 	}
@@ -159,7 +192,7 @@ func (i *Instance) close(why reason, text string) bool {
 	if i.why != "" || (why == reasonExpired && i.busy > 0) {
 		return false
 	}
-	i.why = text
+	i.why, i.moved = text, why == reasonMoved
 	i.idle.Stop()
 	close(i.ended)
 	return true
@@ -187,9 +220,25 @@ func (i *Instance) depart() {
 	if leaving != nil {
 		<-leaving
 	}
+	if i.hasMoved() {
+		i.handOver()
+	}
 	close(i.left)
 	i.work.Wait()
 }
+
+// handOver writes the last positions and gives the lease up. An answer that is being written gets a moment, so that the
+// next owner need not give it again. If it was another's already, nothing is written.
+func (i *Instance) handOver() {
+	ctx, cancel := context.WithTimeout(context.Background(), handOverPatience)
+	defer cancel()
+	i.awaitAnswer(ctx, handOverPatience-rosterPatience)
+	if err := i.save(ctx, writeRelease); err != nil && !errors.Is(err, errElsewhere) {
+		i.log.Warn("consumer instance was not handed over; its lease must run out", slog.Any("error", err))
+	}
+}
+
+const handOverPatience = 4 * time.Second
 
 // start runs fn as part of the instance, unless it has ended.
 func (i *Instance) start(fn func()) bool {

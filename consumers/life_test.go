@@ -33,14 +33,14 @@ func TestIdsAreUniqueInTheirGroup(t *testing.T) {
 		if _, err := r.Instance("h", "mine"); err != nil {
 			t.Error(err)
 		}
-		_, err := r.Create("g", Settings{ID: "mine"}, V2)
+		_, err := r.Create(t.Context(), "g", Settings{ID: "mine"}, V2)
 		r.wantKind(err, sluice.Conflict)
 		if err := r.Delete(t.Context(), "g", "mine"); err != nil {
 			t.Error(err)
 		}
 		r.create("g", map[string]any{"name": "mine"})
 		for _, bad := range []string{"", "sluice.topic.x", "a/b", "a\x01", strings.Repeat("g", 256)} {
-			_, err := r.Create(bad, Settings{}, V2)
+			_, err := r.Create(t.Context(), bad, Settings{}, V2)
 			r.wantKind(err, sluice.BadSetting)
 		}
 	})
@@ -146,7 +146,7 @@ func TestStoppingEndsAllAndTakesNoNew(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.wantCommitted("g", "orders", 0, 1)
-		_, err := r.Create("g", Settings{}, V2)
+		_, err := r.Create(t.Context(), "g", Settings{}, V2)
 		r.wantKind(err, sluice.Overloaded)
 	})
 }

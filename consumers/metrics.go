@@ -6,11 +6,13 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	instances prometheus.Gauge
 	reading   prometheus.Gauge
-	ended     *prometheus.CounterVec // reason: deleted, expired, shutdown
+	ended     *prometheus.CounterVec // reason: deleted, expired, shutdown, moved
 	records   prometheus.Counter
 	lost      prometheus.Counter
 	commits   *prometheus.CounterVec // kind: request, auto; result: ok or a Kind
 	resets    *prometheus.CounterVec // policy: latest, earliest, none
+	adopted   prometheus.Counter
+	unsaved   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -30,10 +32,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		resets: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_consumer_offset_resets_total", Help: "Positions that lay outside the log, by the policy that applied."}, []string{"policy"}),
 	}
+	m.adopted = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sluice_consumer_adoptions_total", Help: "Instances of other replicas that went on here."})
+	m.unsaved = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sluice_consumer_store_failures_total", Help: "Writes of an instance to Redis that failed; they are tried again."})
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.instances, m.reading, m.ended, m.records, m.lost, m.commits, m.resets} {
+	for _, c := range []prometheus.Collector{m.instances, m.reading, m.ended, m.records, m.lost, m.commits, m.resets, m.adopted, m.unsaved} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

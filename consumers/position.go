@@ -25,6 +25,7 @@ type claim struct {
 	committed int64 // what Kafka holds as far as we know, or NoOffset
 	moved     bool  // something was delivered, so next is for committing
 
+	adopted bool  // next, committed, last and moved are another replica's words, until the group's commits were asked
 	outside bool  // next lay outside the log: auto.offset.reset applies, whatever is committed
 	err     error // why the position is not known
 }
@@ -39,6 +40,11 @@ func (c *claim) heldOn(p sluice.Partition, s sluice.Session) *claim {
 	if c.member == s.Member && (later == 0 || later == 1) {
 		c.generation = s.Generation
 		return c
+	}
+	if c.adopted {
+		fresh.adopted, fresh.remember = true, c.next
+		fresh.next, fresh.committed, fresh.last, fresh.moved = c.next, c.committed, c.last, c.moved
+		return fresh
 	}
 	if fresh.remember = c.remember; c.known {
 		fresh.remember = c.next
@@ -106,29 +112,37 @@ func (i *Instance) look(ctx context.Context, s *session, cs []*claim) {
 	if len(parts) > 0 {
 		commits, err := i.room.needs.Offsets.Group(ctx, i.name.group, parts)
 		toReset = append(toReset, i.placeCommitted(toAsk, commits, err)...)
-		i.tell(s, 0)
+		i.tell(ctx, s, 0)
 	}
 	var each errgroup.Group // one partition without a leader must not hold up the others
 	each.SetLimit(locateAtOnce)
 	for _, c := range toReset {
 		each.Go(func() error {
 			i.reset(ctx, c)
-			i.tell(s, ringEvery)
+			i.tell(ctx, s, ringEvery)
 			return nil
 		})
 	}
 	_ = each.Wait()
-	i.tell(s, 0)
+	i.tell(ctx, s, 0)
 }
 
-// tell rings for positions that were found, unless it did a moment ago.
-func (i *Instance) tell(s *session, every time.Duration) {
+// tell writes positions that were found, and rings for them, unless it did a moment ago. They are written first: if this
+// replica died before, latest would mean another end to the one that goes on.
+func (i *Instance) tell(ctx context.Context, s *session, every time.Duration) {
+	i.mu.Lock()
+	due := i.session == s && time.Since(s.rung) >= every
+	if due {
+		s.rung = time.Now()
+	}
+	i.mu.Unlock()
+	if !due {
+		return
+	}
+	i.saveNow(ctx)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.session == s && time.Since(s.rung) >= every {
-		s.rung = time.Now()
-		i.ring()
-	}
+	i.ring()
 }
 
 // placeCommitted sets the positions that the group has committed, else those that the instance itself remembers, and
@@ -150,6 +164,11 @@ func (i *Instance) placeCommitted(cs []*claim, commits []sluice.Commit, err erro
 		case c.known: // a seek was faster
 		case err != nil:
 			c.err = err
+		case c.adopted:
+			c.settle(offset)
+			if c.moved {
+				i.wantCommit()
+			}
 		case ok && offset != sluice.NoOffset:
 			c.place(offset)
 			c.committed = offset
@@ -160,6 +179,24 @@ func (i *Instance) placeCommitted(cs []*claim, commits []sluice.Commit, err erro
 		}
 	}
 	return none
+}
+
+// settle is where an adopted claim goes on: where its owner stood, unless the group has committed beyond that since, and
+// that by somebody else or after the owner's last words (rest-api.md 5.5).
+func (c *claim) settle(committed int64) {
+	if committed != sluice.NoOffset && committed != c.committed && committed > c.next {
+		c.next, c.moved = committed, false
+	}
+	c.committed, c.adopted = committed, false
+	c.place(c.next)
+}
+
+// wantCommit tells the membership that there is something to auto-commit.
+func (i *Instance) wantCommit() {
+	select {
+	case i.dirty <- struct{}{}:
+	default:
+	}
 }
 
 func (c *claim) place(next int64) {

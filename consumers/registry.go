@@ -22,10 +22,13 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"os"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/partition"
@@ -50,7 +53,8 @@ type Needs struct {
 	Log     *partition.Log
 	Groups  groups
 	Offsets offsets
-	Topics  topics // for patterns, seeks by time, and to tell a slow join from a Kafka that is gone
+	Redis   redis.UniversalClient // nil keeps the instances in memory alone
+	Topics  topics                // for patterns, seeks by time, and to tell a slow join from a Kafka that is gone
 }
 
 // Registry knows the instances of this replica.
@@ -60,11 +64,15 @@ type Registry struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	mu      sync.Mutex
-	open    map[name]*Instance
-	gone    graveyard
-	stopped bool
-	ending  sync.WaitGroup // instances that are on their way out of their group
+	roster *roster // nil: this replica is alone
+	secret string
+
+	mu       sync.Mutex
+	open     map[name]*Instance
+	gone     graveyard
+	unstruck map[*Instance]bool // ended, and Redis does not know it yet
+	stopped  bool
+	ending   sync.WaitGroup // instances that are on their way out of their group
 }
 
 // name is what tells an instance from all others: ids are unique in their group only.
@@ -82,12 +90,34 @@ func New(cfg Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (
 	if err != nil {
 		return nil, fmt.Errorf("consumers: %w", err)
 	}
-	return &Registry{cfg: cfg, needs: needs, log: log, metrics: m, open: map[name]*Instance{}}, nil
+	r := &Registry{cfg: cfg, needs: needs, log: log, metrics: m, open: map[name]*Instance{}, unstruck: map[*Instance]bool{}}
+	if r.secret, err = cfg.secret(); err != nil {
+		return nil, fmt.Errorf("consumers: %w", err)
+	}
+	if needs.Redis != nil {
+		r.roster = &roster{rdb: needs.Redis, me: replicaName(), lease: cfg.ReplicaLease, idle: cfg.InstanceTimeout}
+	}
+	return r, nil
 }
 
-// Create makes an instance in group. It speaks to nobody. Kinds: BadSetting for a group name that is not allowed,
-// Conflict for an id that the group has already, Overloaded when the replica stops.
-func (r *Registry) Create(group string, s Settings, v Version) (*Instance, error) {
+// replicaName is this process's alone: one that comes back after a crash must not take the leases of the one before for
+// its own, whose positions it does not have.
+func replicaName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "replica"
+	}
+	return host + "-" + uuid()
+}
+
+var (
+	errStopping = &sluice.Error{Kind: sluice.Overloaded, Msg: "This replica is stopping."}
+	errTaken    = &sluice.Error{Kind: sluice.Conflict, Msg: "Consumer with specified consumer ID already exists in the specified consumer group."}
+)
+
+// Create makes an instance in group. It speaks to Redis alone. Kinds: BadSetting for a group name that is not allowed,
+// Conflict for an id that the group has already, StoreDown, Overloaded when the replica stops.
+func (r *Registry) Create(ctx context.Context, group string, s Settings, v Version) (*Instance, error) {
 	if err := checkGroup(group); err != nil {
 		return nil, err
 	}
@@ -96,13 +126,29 @@ func (r *Registry) Create(group string, s Settings, v Version) (*Instance, error
 		id = r.newID()
 	}
 	i := newInstance(r, name{group, id}, s, v)
+	if r.roster != nil {
+		if r.Stopping() {
+			return nil, errStopping
+		}
+		fields := i.fields(nil)
+		fields["touched"] = strconv.FormatInt(time.Now().UnixMilli(), 10)
+		made, err := r.roster.enlist(ctx, i.name, fields)
+		if err != nil {
+			return nil, err
+		}
+		if !made {
+			return nil, errTaken
+		}
+		i.saved = fields
+		i.leased.Store(time.Now().Add(r.cfg.ReplicaLease).UnixNano())
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped {
-		return nil, &sluice.Error{Kind: sluice.Overloaded, Msg: "This replica is stopping."}
+		return nil, errStopping // what was enlisted a moment ago expires
 	}
 	if r.open[i.name] != nil {
-		return nil, &sluice.Error{Kind: sluice.Conflict, Msg: "Consumer with specified consumer ID already exists in the specified consumer group."}
+		return nil, errTaken
 	}
 	r.open[i.name] = i
 	i.leave() // the creating call is over: the idle clock starts
@@ -115,11 +161,15 @@ func (r *Registry) newID() string {
 	if r.cfg.ID != "" {
 		id += r.cfg.ID + "-"
 	}
+	return id + uuid()
+}
+
+func uuid() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	h := hex.EncodeToString(b[:])
-	return id + h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
 // Instance finds one. Kind NotFound; its Detail says why there is none.
@@ -144,6 +194,9 @@ func (r *Registry) Delete(ctx context.Context, group, id string) error {
 		return err
 	}
 	if !r.end(i, reasonDeleted) {
+		if i.hasMoved() {
+			return ErrMoved
+		}
 		_, err := r.Instance(group, id) // somebody was faster
 		return err
 	}
@@ -168,7 +221,9 @@ func (r *Registry) end(i *Instance, why reason) bool {
 		return false
 	}
 	delete(r.open, i.name)
-	r.gone.add(i.name, i.text(why), time.Now())
+	if why != reasonMoved {
+		r.gone.add(i.name, i.text(why), time.Now())
+	}
 	r.ending.Add(1)
 	r.mu.Unlock()
 
@@ -177,12 +232,16 @@ func (r *Registry) end(i *Instance, why reason) bool {
 	r.log.Info("consumer instance ended", slog.String("group", i.name.group), slog.String("instance", i.name.id), slog.String("reason", string(why)))
 	go func() {
 		defer r.ending.Done()
+		if r.roster != nil && why != reasonMoved { // first: the other replicas must not take it over
+			_ = r.strike(context.Background(), i) // it is tried again, and logged there
+		}
 		i.depart()
 	}()
 	return true
 }
 
-// Stop ends every instance and takes no new one. Held reads return what they have; groups are left in order.
+// Stop gives every instance to the other replicas, or without a roster ends it, and takes no new one. Held reads return
+// what they have; groups are left in order.
 func (r *Registry) Stop(ctx context.Context) error {
 	r.mu.Lock()
 	r.stopped = true
@@ -192,12 +251,15 @@ func (r *Registry) Stop(ctx context.Context) error {
 	}
 	r.mu.Unlock()
 	for _, i := range all {
-		r.end(i, reasonShutdown)
+		r.end(i, map[bool]reason{true: reasonMoved, false: reasonShutdown}[r.roster != nil])
 	}
 	done := make(chan struct{})
 	go func() { r.ending.Wait(); close(done) }()
 	select {
 	case <-done:
+		if r.roster != nil {
+			_ = r.roster.retire(ctx) // else the others find out by themselves
+		}
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("consumers: instances still leave their groups: %w", ctx.Err())

@@ -57,6 +57,7 @@ func (i *Instance) Seek(ctx context.Context, targets []Target) error {
 				return err
 			}
 			if i.move(s, targets, offsets) {
+				i.saveNow(ctx)
 				return nil
 			}
 			continue // the group rebalanced meanwhile
@@ -149,10 +150,7 @@ func (i *Instance) move(s *session, targets []Target, offsets []int64) bool {
 		c.place(offsets[n])
 		c.moved = true
 	}
-	select {
-	case i.dirty <- struct{}{}:
-	default:
-	}
+	i.wantCommit()
 	i.ring()
 	return true
 }

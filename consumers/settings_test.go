@@ -68,7 +68,7 @@ func TestAutoCommitFollowsTheVersion(t *testing.T) {
 			v2   bool
 			want bool
 		}{{V1, false, false}, {V1, true, false}, {V2, false, true}, {Provisional, false, false}, {Provisional, true, true}} {
-			i, err := r.Create("g", Settings{Reset: ResetLatest}, c.made)
+			i, err := r.Create(t.Context(), "g", Settings{Reset: ResetLatest}, c.made)
 			if err != nil {
 				t.Fatal(err)
 			}

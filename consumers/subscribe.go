@@ -177,9 +177,18 @@ func (i *Instance) change(ctx context.Context, fn func(old *membership) error) e
 	why, old := i.why, i.member
 	i.mu.Unlock()
 	if why != "" {
-		return notFound(why)
+		return i.cutShort(ctx)
 	}
-	return fn(old)
+	if err := fn(old); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	changed := i.member != old
+	i.mu.Unlock()
+	if changed {
+		i.saveNow(ctx)
+	}
+	return nil
 }
 
 // cutShort says why a wait ended: the instance's end, else the caller's.
@@ -187,7 +196,7 @@ func (i *Instance) cutShort(ctx context.Context) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.why != "" {
-		return notFound(i.why)
+		return i.over()
 	}
 	return context.Cause(ctx)
 }

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -134,10 +135,13 @@ func (g *Gateway) build(ctx context.Context) error {
 		return g.http.Stop(ctx)
 	})
 
-	pulls, err := consumers.New(cfg.Consumers, consumers.Needs{Log: records, Groups: callersGroups, Offsets: offsets, Topics: admin}, log, reg)
+	pulls, err := consumers.New(consumersConfig(cfg, ln.Addr()), consumers.Needs{
+		Log: records, Groups: callersGroups, Offsets: offsets, Topics: admin, Redis: store.Client(),
+	}, log, reg)
 	if err != nil {
 		return err
 	}
+	g.background("registry of consumer instances", stopQuickly, pulls.Run)
 	g.stops.add("consumer instances", stopConsumers, pulls.Stop)
 
 	guard, err := webhook.NewGuard(cfg.Webhook.Guard, log, reg)
@@ -284,6 +288,28 @@ func openStore(ctx context.Context, c Stores, log *slog.Logger) (*subscriptions.
 		log.LogAttrs(ctx, slog.LevelWarn, "Redis may throw definitions away: set maxmemory-policy to noeviction", slog.String("policy", policy))
 	}
 	return store, nil
+}
+
+// consumersConfig fills in where the other replicas reach this one, if nobody said: by its first address that is not
+// loopback, unless it listens on one address only.
+func consumersConfig(c Config, bound net.Addr) consumers.Config {
+	at, ok := bound.(*net.TCPAddr)
+	if c.Consumers.ReplicaURL != "" || !ok {
+		return c.Consumers
+	}
+	host := at.IP.String()
+	if at.IP.IsUnspecified() {
+		host = "127.0.0.1"
+		addrs, _ := net.InterfaceAddrs() // none at all leaves loopback
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() && !n.IP.IsLinkLocalUnicast() {
+				host = n.IP.String()
+				break
+			}
+		}
+	}
+	c.Consumers.ReplicaURL = "http://" + net.JoinHostPort(host, strconv.Itoa(at.Port))
+	return c.Consumers
 }
 
 // instance is who gives a record up, as it stands in dead letters.

@@ -52,6 +52,10 @@ func (s *Server) bodyWithin(c *fiber.Ctx, limit int) (*payload, error) {
 	x := of(c)
 	p := payloads.Get().(*payload)
 	p.lease, p.limit = lease{from: s.budget}, limit
+	if x.sent != nil { // read before, for another replica that did not want it
+		p.bytes = append(p.bytes[:0], x.sent...)
+		return p, nil
+	}
 	length := int64(c.Request().Header.ContentLength())
 	stream := c.Context().RequestBodyStream()
 	if length == 0 || length == -2 || stream == nil { // -2: no framing, so no body

@@ -17,7 +17,7 @@ import (
 func (s *Server) consumerRoutes() []route {
 	speaks := speech{noun: instances, self: true}
 	const group, instance = "/consumers/:group", "/consumers/:group/instances/:instance"
-	return []route{
+	rows := []route{
 		{"GET", "/topics/:topic/partitions/:partition/messages", speaks, s.browse(v1)},
 		{"GET", "/topics/:topic/partitions/:partition/records", speaks, s.browse(v2)},
 		{"POST", group, speaks, s.createConsumer},
@@ -35,6 +35,17 @@ func (s *Server) consumerRoutes() []route {
 		{"POST", instance + "/offsets", speaks, s.onInstance(anyVersion, s.commitOffsets)},
 		{"GET", instance + "/offsets", speaks, s.onInstance(onlyV2, s.showCommitted)},
 	}
+	for n := range rows {
+		if strings.HasPrefix(rows[n].path, instance) {
+			rows[n].handler = s.seated(rows[n].handler)
+		}
+	}
+	return rows
+}
+
+// receipts is the one path that only replicas know.
+func (s *Server) receipts() route {
+	return route{"POST", "/consumers/:group/instances/:instance/answers/:number", speech{noun: instances}, s.receive}
 }
 
 // pathVersion says what a path means for the version of a call (rest-api.md 2.1 and 5.2).
@@ -46,23 +57,17 @@ const (
 	makesV2                // and it settles an instance whose version was open
 )
 
-// instance finds the instance of the path. known is the version of its calls without a versioned media type.
+// instance is the instance of the path, as seated has found it. known is the version of its calls without a versioned
+// media type.
 func (s *Server) instance(c *fiber.Ctx, p pathVersion) (i *consumers.Instance, known version, err error) {
-	group, err := segment(c, "group")
-	if err != nil {
-		return nil, noVersion, err
-	}
-	id, err := segment(c, "instance")
-	if err != nil {
-		return nil, noVersion, err
-	}
-	i, err = s.needs.Consumers.Instance(group, id)
-	if err != nil {
+	at, _ := c.Locals(seatingKey{}).(seating)
+	if at.missing != nil {
 		if p != anyVersion {
 			known = v2
 		}
-		return nil, known, err
+		return nil, known, at.missing
 	}
+	i = at.instance
 	if p == makesV2 {
 		i.SpeakV2()
 	}
@@ -98,8 +103,20 @@ func noContent(c *fiber.Ctx) error {
 
 func (s *Server) createConsumer(c *fiber.Ctx) error {
 	x := of(c)
-	n, err := negotiate(c, noVersion)
-	x.negotiation = n
+	forwarded, err := s.fromReplica(c)
+	if err != nil {
+		return err
+	}
+	if s.needs.Consumers.Stopping() && !forwarded { // clients with a connection still arrive here
+		ctx, cancel := s.within(lookupPatience)
+		defer cancel()
+		if base := s.needs.Consumers.Another(ctx); base != "" {
+			if err := s.forward(c, base); !errors.Is(err, errAskAgain) {
+				return err
+			}
+		}
+	}
+	x.negotiation, err = negotiate(c, noVersion)
 	if err != nil {
 		return err
 	}
@@ -111,7 +128,9 @@ func (s *Server) createConsumer(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	i, err := s.needs.Consumers.Create(group, settings, madeBy(c))
+	ctx, cancel := s.within(lookupPatience)
+	defer cancel()
+	i, err := s.needs.Consumers.Create(ctx, group, settings, madeBy(c))
 	if err != nil {
 		return err
 	}

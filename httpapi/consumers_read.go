@@ -81,13 +81,17 @@ func (s *Server) read(c *fiber.Ctx, i *consumers.Instance, known version, read f
 	case err != nil:
 		return err
 	}
-	return s.deliver(c, a.Records, a.Err, format, func(ok bool) {
+	settle := func(ok bool) {
 		if ok {
 			a.Settled()
 		} else {
 			a.Lost()
 		}
-	})
+	}
+	if at, _ := c.Locals(seatingKey{}).(seating); at.forwarded {
+		settle = s.receiptWanted(c, a)
+	}
+	return s.deliver(c, a.Records, a.Err, format, settle)
 }
 
 // readLimits are the parameters that every read has.

@@ -21,7 +21,8 @@ type exchange struct {
 	route    string // path of the table, "" where none matched
 	noun     noun
 	start    time.Time
-	bodyRead bool // nothing of the body is left on the connection
+	bodyRead bool   // nothing of the body is left on the connection
+	sent     []byte // the body, where it may be wanted once more
 	types    *offer
 	negotiation
 	cause error // what went wrong, for the log alone

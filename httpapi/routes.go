@@ -101,6 +101,10 @@ func (s *Server) register() {
 			}
 		}
 	}
+	if s.needs.Consumers != nil {
+		r := s.receipts()
+		s.app.Add(r.method, r.path, s.prepared(r))
+	}
 	s.app.Use(noRoute)
 }
 

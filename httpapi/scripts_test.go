@@ -82,7 +82,7 @@ func one(topic, value string, offset int) string {
 
 // The Go consumer of v1, gonsumer 0.2.0 to 0.4.2.
 func TestScriptA(t *testing.T) {
-	p := pullers(t, func(_ *Config, c *consumers.Config) { c.InstanceTimeout = 3 * time.Second })
+	p := pullers(t, func(_ *Config, c *consumers.Config) { c.InstanceTimeout = 6 * time.Second })
 	topic, group := p.k.Topic(t, "NativeCmsPublicationEvents", 1, "max.message.bytes=25165824"), backend.Unique("g")
 	s := p.speak()
 	agent := "User-Agent: Go-http-client/1.1"
@@ -115,7 +115,7 @@ func TestScriptA(t *testing.T) {
 	p.produce(topic, 0, "before")
 	path := create("largest")
 	read(200, "[]", path)
-	commit("[]", path) // (a), and (g): what was there before the first read is not seen
+	commit("[]", path)                                      // (a), and (g): what was there before the first read is not seen
 	await(t, "records behind the first read", func() bool { // the position is the end as it was when it was found
 		p.produce(topic, 0, "after")
 		return strings.Contains(read(200, "*", path).body, `"value":"YWZ0ZXI="`)
@@ -154,7 +154,7 @@ func TestScriptA(t *testing.T) {
 		_, err := p.room.Instance(group, path[strings.LastIndexByte(path, '/')+1:])
 		return err != nil
 	})
-	read(404, `{"error_code":40403,"message":"Consumer instance not found.","detail":"expired after 3 s without a request"}`, path)
+	read(404, `{"error_code":40403,"message":"Consumer instance not found.","detail":"expired after 6 s without a request"}`, path)
 	path = create("latest")
 	until(one(topic, big, n+1), path)
 	commit("*", path)

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -86,13 +87,15 @@ type Server struct {
 	types   *offer
 	proxies []netip.Prefix // who may say what the client asked for
 
-	ready    atomic.Bool
-	draining atomic.Bool
-	serving  sync.WaitGroup
-	stop     context.CancelFunc // ends what runs in the background
-	stopping context.Context
-	cut      context.CancelFunc // ends what requests under way wait for
-	requests context.Context
+	ready     atomic.Bool
+	draining  atomic.Bool
+	serving   sync.WaitGroup
+	waiting   sync.WaitGroup // receipts on their way between replicas
+	forwarder *http.Client
+	stop      context.CancelFunc // ends what runs in the background
+	stopping  context.Context
+	cut       context.CancelFunc // ends what requests under way wait for
+	requests  context.Context
 }
 
 const (
@@ -123,6 +126,7 @@ func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*S
 		s.types = offerSchemas
 	}
 	s.checks = newChecks(c, needs, log)
+	s.forwarder = newForwarder()
 	s.proxies, _ = prefixes(c.Pull.TrustedProxies) // Validate has read them
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	s.requests, s.cut = context.WithCancel(context.Background())
@@ -202,6 +206,9 @@ func (s *Server) Stop(ctx context.Context) error {
 		err = closed
 	}
 	s.serving.Wait()
+	s.cut() // nobody is left to write to
+	s.waiting.Wait()
+	s.forwarder.CloseIdleConnections()
 	return err
 }
 

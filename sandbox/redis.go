@@ -14,7 +14,9 @@ type Redis struct {
 
 // StartRedis serves on a free loopback port until Close, from memory alone.
 func StartRedis() (*Redis, error) {
-	return serveRedis(miniredis.NewMiniRedis(), nil)
+	mini := miniredis.NewMiniRedis()
+	mini.ClockTTL(true) // keys expire by the clock, as leases must
+	return serveRedis(mini, nil)
 }
 
 // OpenRedis is StartRedis with a snapshot in that file: what it holds is there from the start, and a write is answered

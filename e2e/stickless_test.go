@@ -1,0 +1,412 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sluicegate/sluice/e2e/peers"
+	"github.com/sluicegate/sluice/sandbox/backend"
+)
+
+// balancer sends each request to the next replica, as a load balancer without stickiness does. A replica that refuses the
+// connection is passed over; a request that has begun is not sent twice.
+type balancer struct {
+	url  string
+	next atomic.Int64
+	mu   sync.Mutex
+	at   []string // host:port
+}
+
+func balance(t *testing.T, replicas ...*peers.Replica) *balancer {
+	t.Helper()
+	b := &balancer{at: make([]string, len(replicas))}
+	for n, r := range replicas {
+		b.set(n, r)
+	}
+	direct := &http.Transport{MaxIdleConnsPerHost: 100, DisableCompression: true}
+	server := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "replica", r.In.Host
+		},
+		Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+			var body []byte
+			var err error
+			if req.Body != nil {
+				if body, err = io.ReadAll(req.Body); err != nil {
+					return nil, err
+				}
+			}
+			var res *http.Response
+			for range len(replicas) {
+				one := req.Clone(req.Context())
+				one.URL.Host, one.Body = b.pick(), io.NopCloser(bytes.NewReader(body))
+				if res, err = direct.RoundTrip(one); err == nil {
+					return res, nil
+				}
+				if refused, ok := errors.AsType[*net.OpError](err); !ok || refused.Op != "dial" {
+					return nil, err
+				}
+			}
+			return nil, err
+		}),
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+	})
+	b.url = server.URL
+	t.Cleanup(func() { server.Close(); direct.CloseIdleConnections() })
+	return b
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (b *balancer) set(n int, r *peers.Replica) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.at[n] = strings.TrimPrefix(r.URL, "http://")
+}
+
+func (b *balancer) pick() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.at[int(b.next.Add(1))%len(b.at)]
+}
+
+const replicaSecret = "--replica-secret=a secret of the replicas"
+
+// puller is one client: it creates its instance once and never again.
+type puller struct {
+	group, base, places string
+	seen                *peers.Seen // of its whole group
+	reads               atomic.Int64
+	took                atomic.Int64 // the longest time from trouble to the next good read, in nanoseconds
+}
+
+// run reads and commits until ctx ends. Anything but success, and 5xx while replicas come and go, is a fault.
+func (p *puller) run(ctx context.Context) error {
+	trouble := time.Time{}
+	for ctx.Err() == nil {
+		err := p.cycle(ctx)
+		status, known := errors.AsType[*peers.StatusError](err)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			if !trouble.IsZero() {
+				p.took.Store(max(p.took.Load(), time.Since(trouble).Nanoseconds()))
+				trouble = time.Time{}
+			}
+			p.reads.Add(1)
+		case known && status.Status < 500, errors.Is(err, errRepeated):
+			return err
+		default:
+			if trouble.IsZero() {
+				trouble = time.Now()
+			}
+			wait(ctx, 100*time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// holds is how many partitions the instance has now.
+func (p *puller) holds(ctx context.Context) int {
+	var doc struct {
+		Partitions []struct{} `json:"partitions"`
+	}
+	if err := peers.Call(ctx, http.MethodGet, p.base+"/assignments", "", nil, http.StatusOK, &doc); err != nil {
+		return 0
+	}
+	return len(doc.Partitions)
+}
+
+var errRepeated = errors.New("committed work came again")
+
+// cycle asks what is committed, reads, and commits: nothing that was committed before the read may come in it.
+func (p *puller) cycle(ctx context.Context) error {
+	var committed struct {
+		Offsets []struct {
+			Partition int32 `json:"partition"`
+			Offset    int64 `json:"offset"`
+		} `json:"offsets"`
+	}
+	const v2 = "application/vnd.kafka.v2+json"
+	if err := peers.Call(ctx, http.MethodGet, p.base+"/offsets", v2, []byte(p.places), http.StatusOK, &committed); err != nil {
+		return err
+	}
+	var got []struct {
+		Partition int32  `json:"partition"`
+		Offset    int64  `json:"offset"`
+		Key       []byte `json:"key"`
+		Value     []byte `json:"value"`
+	}
+	if err := peers.Call(ctx, http.MethodGet, p.base+"/records?timeout=1000&max_bytes=4000", "", nil, http.StatusOK, &got); err != nil {
+		return err
+	}
+	for _, r := range got {
+		for _, c := range committed.Offsets {
+			if r.Partition == c.Partition && r.Offset < c.Offset {
+				return fmt.Errorf("%w: %s got %d/%d, and %d was committed", errRepeated, p.base, r.Partition, r.Offset, c.Offset)
+			}
+		}
+		p.seen.Add(peers.Record{Place: peers.Place{Partition: r.Partition, Offset: r.Offset}, Key: r.Key, Value: r.Value})
+	}
+	if len(got) == 0 {
+		return nil
+	}
+	return peers.Call(ctx, http.MethodPost, p.base+"/offsets", v2, nil, http.StatusOK, nil)
+}
+
+// Three replicas behind a balancer that is not sticky, killed and restarted in turn, then stopped in order and replaced:
+// no 404, no record lost, nothing repeated that was committed (rest-api.md 5.5).
+func TestNoStickinessWhileReplicasDie(t *testing.T) {
+	const partitions, groups, each = 10, 10, 5
+	k := backend.Kafka(t)
+	topic := k.Topic(t, "orders", partitions)
+	lease := "--replica-lease=3s"
+	if phase(time.Second) == time.Second {
+		lease = "--replica-lease=10s"
+	}
+	g := gateway{brokers: k.Brokers, redis: backend.Redis(t)}
+	replicas := []*peers.Replica{g.replica(t, replicaSecret, lease), g.replica(t, replicaSecret, lease), g.replica(t, replicaSecret, lease)}
+	b := balance(t, replicas...)
+
+	var places []string
+	for n := range partitions {
+		places = append(places, fmt.Sprintf(`{"topic":%q,"partition":%d}`, topic, n))
+	}
+	var all []*puller
+	seen := make([]*peers.Seen, groups)
+	for n := range groups {
+		seen[n] = peers.NewSeen()
+		group := backend.Unique("stickless")
+		for range each {
+			i, err := peers.NewInstance(t.Context(), b.url, group, topic)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, &puller{group: group, base: i.Base, places: `{"partitions":[` + strings.Join(places, ",") + `]}`, seen: seen[n]})
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var running sync.WaitGroup
+	for _, p := range all {
+		running.Go(func() {
+			if err := p.run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	var produced []peers.Record
+	sent := make(chan struct{})
+	producing, done := context.WithCancel(ctx)
+	defer done()
+	go func() {
+		defer close(sent)
+		for n := 0; producing.Err() == nil; n += 20 {
+			var records []peers.Record
+			for i := n; i < n+20; i++ {
+				records = append(records, record(i))
+			}
+			if err := peers.Produce(ctx, b.url, topic, records); err == nil { // else nobody knows; what came is checked below
+				produced = append(produced, records...)
+			}
+			wait(producing, 100*time.Millisecond)
+		}
+	}()
+	everybodyReads := func(after string) {
+		t.Helper()
+		before := make([]int64, len(all))
+		for n, p := range all {
+			before[n] = p.reads.Load()
+		}
+		start := time.Now()
+		eventually(t, 2*time.Minute, "every instance reads on "+after, func() bool {
+			for n, p := range all {
+				if p.reads.Load() < before[n]+2 {
+					return false
+				}
+			}
+			return true
+		})
+		read := time.Since(start)
+		// And the next fault waits for whole groups: kfake never times out a member that dies while it joins, and the
+		// others wait for it for ever.
+		eventually(t, 2*time.Minute, "every partition of every group has an instance on "+after, func() bool {
+			for n := range groups {
+				held := 0
+				for _, p := range all[n*each : (n+1)*each] {
+					held += p.holds(t.Context())
+				}
+				if held != partitions {
+					return false
+				}
+			}
+			return true
+		})
+		t.Logf("on %s every instance read after %v, and every partition had one after %v", after, read.Round(time.Millisecond), time.Since(start).Round(time.Millisecond))
+	}
+	everybodyReads("at first")
+	for n := range replicas {
+		if err := replicas[n].Kill(); err != nil {
+			t.Fatal(err)
+		}
+		everybodyReads(fmt.Sprintf("without replica %d", n))
+		replicas[n] = g.replica(t, replicaSecret, lease)
+		b.set(n, replicas[n])
+	}
+	for n := range replicas {
+		fresh := g.replica(t, replicaSecret, lease)
+		old := replicas[n]
+		b.set(n, fresh)
+		replicas[n] = fresh
+		stopping, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		if err := old.Stop(stopping); err != nil {
+			t.Errorf("SIGTERM: %v", err)
+		}
+		cancel()
+		everybodyReads(fmt.Sprintf("while replica %d was replaced", n))
+	}
+	done()
+	<-sent
+	defer func() {
+		if t.Failed() {
+			tell(t, replicas, all, seen, produced, each)
+		}
+	}()
+	for n, s := range seen {
+		eventually(t, 40*time.Second, fmt.Sprintf("group %d has every record", n), func() bool { return s.Missing(produced) == 0 })
+	}
+	stop()
+	running.Wait()
+	distinct, sightings, longest := 0, 0, time.Duration(0)
+	for _, s := range seen {
+		d, n := s.Count()
+		distinct, sightings = distinct+d, sightings+n
+	}
+	for _, p := range all {
+		longest = max(longest, time.Duration(p.took.Load()))
+	}
+	t.Logf("%s: %d instances in %d groups, %d records each, %d of %d sightings were repeats of uncommitted records; longest trouble of a client %v",
+		k.Name, len(all), groups, len(produced), sightings-distinct, sightings, longest.Round(time.Millisecond))
+}
+
+// tell logs what a group that misses records holds and has committed.
+func tell(t *testing.T, replicas []*peers.Replica, all []*puller, seen []*peers.Seen, produced []peers.Record, each int) {
+	for n, s := range seen {
+		if s.Missing(produced) == 0 {
+			continue
+		}
+		have := map[peers.Place]bool{}
+		for _, r := range s.Order() {
+			have[r.Place] = true
+		}
+		missing := map[int32][]int64{}
+		for _, r := range produced {
+			if !have[r.Place] {
+				missing[r.Partition] = append(missing[r.Partition], r.Offset)
+			}
+		}
+		for p, offsets := range missing {
+			t.Logf("group %d misses %d records of partition %d, from %d to %d", n, len(offsets), p, offsets[0], offsets[len(offsets)-1])
+		}
+		for _, p := range all[n*each : (n+1)*each] {
+			var doc json.RawMessage
+			err := peers.Call(context.Background(), http.MethodGet, p.base+"/assignments", "", nil, http.StatusOK, &doc)
+			t.Logf("%s is assigned %s, %v", p.base, doc, err)
+		}
+		for at, r := range replicas {
+			for line := range strings.Lines(r.Log()) {
+				if strings.Contains(line, all[n*each].group) && !strings.Contains(line, `"uri"`) {
+					t.Logf("replica %d: %s", at, line)
+				}
+			}
+		}
+	}
+}
+
+// A client that is cut off in the middle of an answer gets all of it again, whichever replica it talked to: what counts
+// is the client's own connection, also where the answer came from another replica.
+func TestAnAnswerCutOffBehindAnyReplicaComesAgain(t *testing.T) {
+	const count = 60
+	k := backend.Kafka(t)
+	topic := k.Topic(t, "large", 1, "max.message.bytes=2097152")
+	g := gateway{brokers: k.Brokers, redis: backend.Redis(t)}
+	replicas := []*peers.Replica{g.replica(t, replicaSecret), g.replica(t, replicaSecret), g.replica(t, replicaSecret)}
+	big := strings.Repeat("0123456789abcdef", 1<<15)
+	for n := range count {
+		one := []peers.Record{{Value: fmt.Appendf(nil, "%d %s", n, big)}}
+		if err := peers.Produce(t.Context(), replicas[0].URL, topic, one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := balance(t, replicas...)
+	i, err := peers.NewInstance(t.Context(), b.url, backend.Unique("cut"), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := url.Parse(i.Base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := func(base string) (int64, int) {
+		t.Helper()
+		var got []struct {
+			Offset int64 `json:"offset"`
+		}
+		eventually(t, time.Minute, "records", func() bool {
+			if err := peers.Call(t.Context(), http.MethodGet, base+at.Path+"/records?max_bytes=1", "", nil, http.StatusOK, &got); err != nil {
+				t.Fatal(err)
+			}
+			return len(got) > 0
+		})
+		return got[0].Offset, len(got)
+	}
+	if o, n := first(b.url); o != 0 || n != 1 {
+		t.Fatalf("the first read gave %d records from offset %d on", n, o)
+	}
+	for n, r := range replicas {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "GET %s/records HTTP/1.1\r\nHost: sluice\r\n\r\n", at.Path)
+		if _, err := io.ReadFull(conn, make([]byte, 300<<10)); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if o, _ := first(replicas[(n+1)%3].URL); o != int64(n+1) {
+			t.Fatalf("after a cut behind replica %d the next read began at %d, want %d", n, o, n+1)
+		}
+	}
+	// Nothing of what was cut off can have been committed.
+	var committed struct {
+		Offsets []json.RawMessage `json:"offsets"`
+	}
+	if err := peers.Call(t.Context(), http.MethodPost, i.Base+"/offsets", "application/vnd.kafka.v2+json", nil, http.StatusOK, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := peers.Call(t.Context(), http.MethodGet, i.Base+"/offsets", "", nil, http.StatusOK, &committed); err != nil {
+		t.Fatal(err)
+	}
+	if len(committed.Offsets) != 1 || !strings.Contains(string(committed.Offsets[0]), `"offset":4,`) {
+		t.Fatalf("committed %s, want 4", committed.Offsets)
+	}
+}
