@@ -88,9 +88,16 @@ func (r *pull) await(ctx context.Context, t testing.TB, next int64) time.Duratio
 	}
 }
 
-// A broker that dies costs its own partitions seconds and the others nothing. One that hangs costs no more.
-func TestABrokerThatDiesOrHangsCostsOnlyItsOwnPartitions(t *testing.T) {
+// What only several real brokers can do to a reader, on one cluster; the last leaves it broken.
+func TestReadersOverThreeRealBrokers(t *testing.T) {
 	c := backend.Cluster(t, 3)
+	t.Run("leaders move and connections break", func(t *testing.T) { stir(t, &c.Broker, moveLeaders) })
+	t.Run("one that dies or hangs costs its own partitions only", func(t *testing.T) { diesOrHangs(t, c) })
+	t.Run("an unclean election is told to readers", func(t *testing.T) { unclean(t, c) })
+}
+
+// A broker that dies costs its own partitions seconds and the others nothing. One that hangs costs no more.
+func diesOrHangs(t *testing.T, c *backend.RealCluster) {
 	ctx := deadline(t, 3*time.Minute)
 	safe := c.TopicOf(t, "safe", 3, 3, "min.insync.replicas=1")
 	lone := c.TopicOf(t, "lone", 3, 1) // each partition on one broker alone

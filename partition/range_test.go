@@ -79,8 +79,7 @@ func deleteBefore(ctx context.Context, t testing.TB, client *kgo.Client, p sluic
 // An unclean election: the only replica in sync dies, one that lagged behind becomes the leader, and the log is shorter
 // than what was read. Readers beyond its end are told; what was lost is forgotten; what is written in its place is read,
 // and nothing of it is missed by whoever goes on at the new end.
-func TestAnUncleanElectionIsToldToReaders(t *testing.T) {
-	c := backend.Cluster(t, 3)
+func unclean(t *testing.T, c *backend.RealCluster) {
 	ctx := deadline(t, 3*time.Minute)
 	w := newWriter(t, c.Brokers)
 	// Two replicas, on brokers 1 and 2; the third keeps the quorum.
