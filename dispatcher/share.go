@@ -2,6 +2,8 @@ package dispatcher
 
 import (
 	"context"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -169,7 +171,11 @@ func (d *Dispatcher) limit(s *share) {
 		all += int(d.partitions[topic])
 	}
 	all = max(all, owned, 1)
-	d.slots.limit(&s.account, max(owned, (def.Delivery.MaxInFlight*owned+all-1)/all))
+	host := ""
+	if at, err := url.Parse(def.Endpoint.URL); err == nil { // a definition was validated
+		host = strings.ToLower(at.Host)
+	}
+	d.slots.limit(&s.account, max(owned, (def.Delivery.MaxInFlight*owned+all-1)/all), host)
 }
 
 func (s *share) runners() []*runner {

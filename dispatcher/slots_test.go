@@ -70,6 +70,52 @@ func TestEveryLaneMayHaveOneInFlight(t *testing.T) {
 	}
 }
 
+// Subscriptions that share a host share what one host gets; others do not wait behind them.
+func TestSubscriptionsOfOneHostShareItsPlaces(t *testing.T) {
+	s := newSlots(2048, 1<<30)
+	got := map[int]int{}
+	accounts := make([]*account, 4)
+	for i := range accounts {
+		a := &account{limit: 1000, host: "busy:443"}
+		accounts[i] = a
+		for range 200 {
+			if s.ask(&slot{account: a, granted: func() { got[i]++ }}) {
+				got[i]++
+			}
+		}
+	}
+	if used, _ := s.inUse(); used != 256 || got[0] != 200 || got[1] != 56 {
+		t.Fatalf("%d in flight to one host: %v", used, got)
+	}
+	other := &account{limit: 10, host: "idle:443"}
+	if !s.ask(&slot{account: other, granted: func() {}}) {
+		t.Error("another host waits behind the full one")
+	}
+	for range 90 { // the first gives its places back
+		s.release(&slot{account: accounts[0], host: "busy:443"})
+	}
+	if used, _ := s.inUse(); used != 257 || got[1] < 56+25 || got[2] < 25 || got[3] < 25 {
+		t.Errorf("%d in use; the places went to %v", used, got)
+	}
+	accounts[3].waiting = nil // its wishes were withdrawn while it was in line
+	s.limit(accounts[2], 1000, "moved:443")
+	if got[2] != 200 {
+		t.Errorf("%d granted at a host that has room", got[2])
+	}
+	for range 200 - 90 {
+		s.release(&slot{account: accounts[0], host: "busy:443"})
+	}
+	if s.hosts["busy:443"].used != 256 {
+		t.Errorf("places are free and somebody waits: %v", got)
+	}
+	for range got[3] {
+		s.release(&slot{account: accounts[3], host: "busy:443"})
+	}
+	if got[1] != 200 {
+		t.Errorf("a place was forgotten: %v", got)
+	}
+}
+
 func TestARecordLargerThanTheBudgetPassesAlone(t *testing.T) {
 	s := newSlots(100, 1000)
 	big := &account{limit: 10}
@@ -89,14 +135,17 @@ func TestARecordLargerThanTheBudgetPassesAlone(t *testing.T) {
 }
 
 func TestSlotsAreNeverOverdrawnAndNobodyIsForgotten(t *testing.T) {
-	const most, bytes = 16, 10_000
+	const most, bytes, perHost = 16, 10_000, 5
 	s := newSlots(most, bytes)
+	s.perHost = perHost
+	var atHost [4]atomic.Int64
 	var flying, done, cancelled atomic.Int64
 	var all sync.WaitGroup
 	for i := range 12 {
 		all.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(i), 7))
-			a := &account{limit: 1 + rnd.IntN(6)}
+			here := i % 4
+			a := &account{limit: 1 + rnd.IntN(6), host: string(rune('a' + here))}
 			for range 400 {
 				turn := make(chan struct{})
 				w := &slot{account: a, bytes: rnd.Int64N(3000), alone: rnd.IntN(5) == 0, granted: func() { close(turn) }}
@@ -110,14 +159,18 @@ func TestSlotsAreNeverOverdrawnAndNobodyIsForgotten(t *testing.T) {
 				if n := flying.Add(1); n > most {
 					t.Errorf("%d in flight of %d", n, most)
 				}
+				if n := atHost[here].Add(1); n > perHost {
+					t.Errorf("%d in flight to one host of %d", n, perHost)
+				}
 				done.Add(1)
+				atHost[here].Add(-1)
 				flying.Add(-1)
 				s.release(w)
 			}
 		})
 	}
 	all.Wait()
-	if used, held := s.inUse(); used != 0 || held != 0 || len(s.turns) != 0 || done.Load()+cancelled.Load() != 12*400 {
+	if used, held := s.inUse(); used != 0 || held != 0 || len(s.turns) != 0 || len(s.hosts) != 0 || done.Load()+cancelled.Load() != 12*400 {
 		t.Errorf("left: %d slots, %d bytes, %d in line; %d done", used, held, len(s.turns), done.Load())
 	}
 }
