@@ -246,8 +246,8 @@ func (c *claim) remake(ctx context.Context, s *share, group string, was sluice.G
 		}
 	}
 	commits, err := c.d.needs.Offsets.Group(ctx, group, parts)
-	if err != nil {
-		return
+	if err != nil || !slices.ContainsFunc(commits, func(one sluice.Commit) bool { return one.Offset != sluice.NoOffset }) {
+		return // a group that is not there has no age; what vanished is the read-back's affair
 	}
 	ours := slices.DeleteFunc(commits, func(one sluice.Commit) bool { return !ownWork(one) })
 	switch err := c.d.needs.Offsets.DeleteGroup(ctx, group); {

@@ -24,7 +24,10 @@ import (
 // fleet is some replicas in one process over a Kafka of the back end's, and the account of what they deliver.
 type fleet struct {
 	t       *testing.T
+	kafka   *backend.Broker
 	brokers []string
+	cfg     Config // of the next replica
+	bytes   int    // of metadata that the next replica believes its brokers take
 	topic   string
 	parts   int32
 	book    *house // definitions and dead letters only
@@ -69,8 +72,11 @@ func connect(t *testing.T, brokers []string) *kafkaSide {
 }
 
 func newFleet(t *testing.T, partitions int32) *fleet {
-	k := backend.Kafka(t)
-	f := &fleet{t: t, brokers: k.Brokers, parts: partitions, book: newHouse(t),
+	return newFleetOn(t, backend.Kafka(t), partitions)
+}
+
+func newFleetOn(t *testing.T, k *backend.Broker, partitions int32) *fleet {
+	f := &fleet{t: t, kafka: k, brokers: k.Brokers, parts: partitions, book: newHouse(t), cfg: Default(),
 		delivered: map[deliveryKey]int{}, firsts: map[string]int64{}, attempts: map[deliveryKey]int{}}
 	f.topic = k.Topic(t, "deliver", partitions)
 	f.control = connect(t, k.Brokers)
@@ -139,8 +145,8 @@ func (f *fleet) launch(name string) *crew {
 	if os.Getenv("TEST_LOG") != "" {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("replica", name)
 	}
-	c.Dispatcher, err = New(Default(), Needs{Log: log, Book: f.book, Registry: f.book, Groups: side.groups, Offsets: side.offsets,
-		Topics: side.admin, Sender: c, Letters: f.book, ClusterID: "c"}, logger, nil)
+	c.Dispatcher, err = New(f.cfg, Needs{Log: log, Book: f.book, Registry: f.book, Groups: side.groups, Offsets: side.offsets,
+		Topics: side.admin, Sender: c, Letters: f.book, Health: f.book, ClusterID: "c", MetadataBytes: f.bytes}, logger, nil)
 	if err != nil {
 		f.t.Fatal(err)
 	}
