@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 
+	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/formats"
 )
 
@@ -19,8 +20,20 @@ type shower interface {
 }
 
 func (s *Server) shower(ctx context.Context, f formats.Format) shower {
-	if f.NeedsSchema() {
-		return s.needs.Schemas.Reader(ctx, f)
+	switch {
+	case !f.NeedsSchema():
+		return f
+	case s.needs.Schemas == nil: // the instance was made by a replica that has one
+		return noRegistry{}
 	}
-	return f
+	return s.needs.Schemas.Reader(ctx, f)
+}
+
+type noRegistry struct{}
+
+func (noRegistry) Append(dst, b []byte) ([]byte, error) {
+	if b == nil {
+		return append(dst, "null"...), nil
+	}
+	return dst, &sluice.Error{Kind: sluice.SchemaLookup, Msg: "no schema registry", Detail: "This replica has no schema registry."}
 }

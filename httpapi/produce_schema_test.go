@@ -169,6 +169,17 @@ func TestFormatsWithSchemasNeedARegistry(t *testing.T) {
 	}
 }
 
+// An instance may come from a replica that has a registry.
+func TestAReaderWithoutARegistryJudgesNoRecord(t *testing.T) {
+	show := start(t).srv.shower(t.Context(), formats.Avro)
+	if out, err := show.Append(nil, nil); err != nil || string(out) != "null" {
+		t.Errorf("null: %s %v", out, err)
+	}
+	if _, err := show.Append(nil, []byte("\x00\x00\x00\x00\x01\x02a")); failureOf(instances, err).code != 40801 {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestSixteenMiBOfText(t *testing.T) {
 	w := start(t)
 	value := strings.Repeat("ä\n\"0", 16<<20/6)
