@@ -24,10 +24,11 @@ var ErrMoved = &sluice.Error{Kind: sluice.Overloaded, Msg: "The consumer instanc
 
 var errTakeover = &sluice.Error{Kind: sluice.Overloaded, Msg: "The consumer instance is being taken over.", RetryAfter: time.Second}
 
-// Seat is where an instance is served: here, or at the URL of another replica.
+// Seat is where an instance is served: here, or at the URL of another replica, whose name is Owner.
 type Seat struct {
 	Instance *Instance
 	URL      string
+	Owner    string
 }
 
 // Find says where an instance is, and takes it over if its owner has let go of it. forwarded says that another replica
@@ -105,7 +106,33 @@ func (r *Registry) seek(ctx context.Context, n name, forwarded bool) (Seat, erro
 		return Seat{URL: r.Another(ctx)}, nil
 	}
 	document, err := r.roster.replica(ctx, s.owner)
-	return Seat{URL: urlOf(document)}, err
+	if err != nil || document == "" {
+		return Seat{}, err
+	}
+	return Seat{URL: urlOf(document), Owner: s.owner}, nil
+}
+
+const aliveFor = time.Second // how old the news of another replica may be
+
+// Alive is whether another replica still says so. One that is frozen takes connections and never answers; whoever waits
+// for it asks now and then. All who ask share the answer. Without Redis nobody can tell, and it counts as alive.
+func (r *Registry) Alive(ctx context.Context, owner string) bool {
+	r.mu.Lock()
+	last, known := r.alive[owner]
+	if known && time.Since(last) < aliveFor {
+		r.mu.Unlock()
+		return true
+	}
+	r.alive[owner] = time.Now()
+	r.mu.Unlock()
+	document, err := r.roster.replica(ctx, owner)
+	if err != nil || document != "" {
+		return true
+	}
+	r.mu.Lock()
+	delete(r.alive, owner)
+	r.mu.Unlock()
+	return false
 }
 
 // replicaDocument is what a replica says of itself.

@@ -70,7 +70,8 @@ type Registry struct {
 	mu       sync.Mutex
 	open     map[name]*Instance
 	gone     graveyard
-	unstruck map[*Instance]bool // ended, and Redis does not know it yet
+	unstruck map[*Instance]bool   // ended, and Redis does not know it yet
+	alive    map[string]time.Time // other replicas, and when they were last asked for
 	stopped  bool
 	ending   sync.WaitGroup // instances that are on their way out of their group
 }
@@ -90,7 +91,7 @@ func New(cfg Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (
 	if err != nil {
 		return nil, fmt.Errorf("consumers: %w", err)
 	}
-	r := &Registry{cfg: cfg, needs: needs, log: log, metrics: m, open: map[name]*Instance{}, unstruck: map[*Instance]bool{}}
+	r := &Registry{cfg: cfg, needs: needs, log: log, metrics: m, open: map[name]*Instance{}, unstruck: map[*Instance]bool{}, alive: map[string]time.Time{}}
 	if r.secret, err = cfg.secret(); err != nil {
 		return nil, fmt.Errorf("consumers: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -304,6 +305,51 @@ func TestNoStickinessWhileReplicasDie(t *testing.T) {
 	}
 	t.Logf("%s: %d instances in %d groups, %d records each, %d of %d sightings were repeats of uncommitted records; longest trouble of a client %v",
 		k.Name, len(all), groups, len(produced), sightings-distinct, sightings, longest.Round(time.Millisecond))
+}
+
+// An owner that is frozen for longer than its lease is replaced while it is; when it wakes it lets go, and neither loses
+// nor repeats anything that was committed.
+func TestAFrozenOwnerIsReplaced(t *testing.T) {
+	k := backend.Kafka(t)
+	topic := k.Topic(t, "orders", 3)
+	g := gateway{brokers: k.Brokers, redis: backend.Redis(t)}
+	lease := "--replica-lease=3s"
+	owner, other := g.replica(t, replicaSecret, lease), g.replica(t, replicaSecret, lease)
+	i, err := peers.NewInstance(t.Context(), owner.URL, backend.Unique("frozen"), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := url.Parse(i.Base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := fmt.Sprintf(`{"partitions":[{"topic":%q,"partition":0},{"topic":%[1]q,"partition":1},{"topic":%[1]q,"partition":2}]}`, topic)
+	p := &puller{base: other.URL + at.Path, places: places, seen: i.Seen}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := p.run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	produced := produce(t, other.URL, topic, 0, 200)
+	eventually(t, time.Minute, "the records before", func() bool { return i.Seen.Missing(produced) == 0 })
+	if err := owner.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	frozen := time.Now()
+	produced = append(produced, produce(t, other.URL, topic, 200, 200)...)
+	eventually(t, time.Minute, "the records while it is frozen", func() bool { return i.Seen.Missing(produced) == 0 })
+	t.Logf("%s: the other replica had gone on %v after the owner froze", k.Name, time.Since(frozen).Round(time.Millisecond))
+	if err := owner.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	produced = append(produced, produce(t, other.URL, topic, 400, 200)...)
+	eventually(t, time.Minute, "the records after it woke", func() bool { return i.Seen.Missing(produced) == 0 })
+	eventually(t, 20*time.Second, "the owner lets go", func() bool { return metric(t, owner.URL, "sluice_consumer_instances") == 0 })
+	stop()
+	running.Wait()
 }
 
 // tell logs what a group that misses records holds and has committed.

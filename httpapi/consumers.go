@@ -111,7 +111,7 @@ func (s *Server) createConsumer(c *fiber.Ctx) error {
 		ctx, cancel := s.within(lookupPatience)
 		defer cancel()
 		if base := s.needs.Consumers.Another(ctx); base != "" {
-			if err := s.forward(c, base); !errors.Is(err, errAskAgain) {
+			if err := s.forward(c, base, ""); !errors.Is(err, errAskAgain) {
 				return err
 			}
 		}

@@ -25,7 +25,8 @@ var errAskAgain = errors.New("the replica did not answer")
 
 const (
 	forwardDial    = time.Second
-	forwardHeaders = 2 * time.Minute        // above the longest hold, and the longest wait of a seek
+	forwardHeaders = 2 * time.Minute // above the longest hold, and the longest wait of a seek
+	aliveEvery     = time.Second
 	receiptEvery   = 200 * time.Millisecond // before a receipt that was not taken is sent again
 )
 
@@ -47,14 +48,18 @@ var hopByHop = map[string]bool{
 	"Upgrade": true, "Content-Length": true, "Expect": true, "Host": true, "Date": true,
 }
 
-// forward sends a request to the replica that owns its instance, and its answer back as it is. It is the only hop.
-func (s *Server) forward(c *fiber.Ctx, base string) error {
+// forward sends a request to the replica that owns its instance, and its answer back as it is. It is the only hop. It
+// waits for that replica as long as the roster says that it lives.
+func (s *Server) forward(c *fiber.Ctx, base, owner string) error {
 	x := of(c)
 	body, err := s.kept(c)
 	if err != nil {
 		return err
 	}
 	ctx, stop := s.whileThere(c)
+	if owner != "" {
+		ctx, stop = s.whileAlive(ctx, owner, stop)
+	}
 	req, err := s.replicaRequest(ctx, c.Method(), base, target(c), body)
 	if err != nil {
 		stop()
@@ -85,6 +90,29 @@ func (s *Server) forward(c *fiber.Ctx, base string) error {
 		return errAskAgain
 	}
 	return s.passOn(c, res, base, stop)
+}
+
+// whileAlive is a context that also ends when another replica is not alive any more.
+func (s *Server) whileAlive(ctx context.Context, owner string, stop func()) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		look := time.NewTicker(aliveEvery)
+		defer look.Stop()
+		for {
+			select {
+			case <-look.C:
+				if !s.needs.Consumers.Alive(ctx, owner) {
+					cancel(errAskAgain)
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil); <-watched; stop() }
 }
 
 // kept is the request's body. It is read once, and stays for another try or for a handler of our own.

@@ -61,7 +61,7 @@ func (s *Server) seated(next fiber.Handler) fiber.Handler {
 				return err
 			case seat.URL != "":
 				tried := time.Now()
-				if err = s.forward(c, seat.URL); !errors.Is(err, errAskAgain) {
+				if err = s.forward(c, seat.URL, seat.Owner); !errors.Is(err, errAskAgain) {
 					return err
 				}
 				if time.Since(tried) > forwardDial { // it died over the request: its lease begins to run out now
