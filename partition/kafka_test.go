@@ -58,6 +58,7 @@ func newWriter(t testing.TB, brokers []string, opts ...kgo.Opt) *writer {
 	client, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(100_000), kgo.MetadataMinAge(100 * time.Millisecond),
+		kgo.ProduceRequestTimeout(4 * time.Second), kgo.RequestTimeoutOverhead(time.Second), // it gives a broker that hangs up before the test does
 	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)

@@ -232,7 +232,7 @@ func TestOutsideIsOutOfRangeAndAheadIsTheEnd(t *testing.T) {
 	l, m := bench(t, partition.Default())
 	m.Produce(orders, values(0, 10)...)
 	m.DeleteBefore(orders, 4)
-	<-l.Changed(orders)
+	follow(t.Context(), t, l, orders)
 	for _, from := range []int64{-1, 0, 3, 11} {
 		if recs, _, err := l.Read(t.Context(), orders, from, 100); sluice.KindOf(err) != sluice.OutOfRange {
 			t.Errorf("read at %d of [4, 10): %v %v", from, recs, err)
