@@ -317,7 +317,7 @@ func (openGuard) Check(_ context.Context, url string) error {
 }
 
 // withSubscriptions adds the real registry over a Redis of the test's own.
-func withSubscriptions(t *testing.T) *house {
+func withSubscriptions(t *testing.T, change ...func(*Needs)) *house {
 	t.Helper()
 	store, err := subscriptions.OpenStore(subscriptions.Config{RedisURL: backend.Redis(t)})
 	if err != nil {
@@ -335,6 +335,9 @@ func withSubscriptions(t *testing.T) *house {
 			t.Fatal(err)
 		}
 		n.Subscriptions, n.Health, n.Store = registry, health, store
+		for _, one := range change {
+			one(n)
+		}
 	})
 }
 
