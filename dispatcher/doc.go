@@ -15,6 +15,12 @@
 // (policy.go), a pure function too, decide about every outcome. A runner carries the commands out: it reads, sends,
 // writes dead letters and tells the lane what came of it. A runner has a goroutine only while it has something to do.
 //
+// # Who else writes
+//
+// A progress group is Kafka's, so an operator's tool, a frozen replica or a stray consumer can write to it. Every half
+// minute each claim reads back what is committed (claim_readback.go); one pure function says what it means and what is
+// done about it (readback.go). A group that takes no commits stops its subscription on this replica (group.go).
+//
 // # What is shared
 //
 // Sender slots and the bytes in flight are one budget per replica (slots.go), shared out in turns, so that a slow

@@ -36,6 +36,7 @@ type world struct {
 	downUntil time.Time
 	lettersUp bool
 	suspended bool
+	shut      bool
 
 	delivered map[int64]int
 	letters   map[int64]int
@@ -146,6 +147,8 @@ func (w *world) checkSend(j *job) {
 		w.fatalf("offset %d is sent without its record", j.offset)
 	case w.suspended:
 		w.fatalf("sent while suspended")
+	case w.shut:
+		w.fatalf("sent while the group takes no commits")
 	case w.lane.held(w.now):
 		w.fatalf("sent while held")
 	case w.lane.barred:
@@ -321,7 +324,7 @@ func (w *world) lose(below int64) {
 
 // crash starts the lane anew from what a commit said.
 func (w *world) crash() {
-	w.pending, w.suspended = nil, false
+	w.pending, w.suspended, w.shut = nil, false, false
 	metadata := progress.Mark{Suspect: sluice.NoOffset, At: w.now}.Encode(w.lane.ledger, progress.MaxMetadata)
 	_, l, err := progress.Decode(w.lane.ledger.Low(), metadata)
 	if err != nil {
@@ -347,6 +350,9 @@ func (w *world) turn() {
 		w.tick(w.rnd.IntN(3) == 0)
 	case k == 95:
 		w.downUntil = w.now.Add(time.Duration(w.rnd.IntN(10)) * time.Second)
+	case k == 96 && w.rnd.IntN(3) == 0:
+		w.shut = !w.shut
+		w.feed(event{kind: evGroup, failed: w.shut})
 	case k == 96:
 		w.lettersUp = !w.lettersUp
 	case k == 97 && !w.suspended:
@@ -383,6 +389,8 @@ func (w *world) drain() {
 		w.suspended = false
 		w.feed(event{kind: evWake})
 	}
+	w.shut = false
+	w.feed(event{kind: evGroup})
 	w.feed(event{kind: evBell})
 	for i := 0; w.lane.ledger.Low() < w.end; i++ {
 		w.step++

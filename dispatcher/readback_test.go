@@ -295,6 +295,31 @@ func TestATopicMadeAgainUnderALiveOwnerBeginsAtItsStart(t *testing.T) {
 	}
 }
 
+// Where the brokers take less metadata than anybody said the offset goes alone. It is still ours, and a reset is still one.
+func TestCommitsWithoutMetadataAreKnownAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hook, h, r := withHole(t)
+		defer r.close()
+		h.mu.Lock()
+		h.tooLong = 10
+		h.mu.Unlock()
+		for i := range 100 {
+			h.produce("t", fmt.Sprint("d", i))
+			time.Sleep(3100 * time.Millisecond)
+		}
+		synctest.Wait()
+		if c := h.committed("s", part("t", 0)); c.Offset != 4 || c.Metadata != "" || outcomes(t, r, external) != 0 || len(hook.attempts()) != 106 {
+			t.Errorf("committed %+v; %v resets, %d attempts", c, outcomes(t, r, external), len(hook.attempts()))
+		}
+		h.write(sluice.Commit{Offset: 105})
+		time.Sleep(40 * time.Second)
+		synctest.Wait()
+		if outcomes(t, r, external) != 1 || h.committed("s", part("t", 0)).Offset != 106 {
+			t.Errorf("committed %+v; %v resets", h.committed("s", part("t", 0)), outcomes(t, r, external))
+		}
+	})
+}
+
 // A consumer that joined a progress group is seen although nothing is committed meanwhile, and what it commits is no
 // operator's wish. When it has left the group is made anew, because Kafka counts its offsets' age from then.
 func TestAConsumerInAProgressGroupIsNoOperator(t *testing.T) {

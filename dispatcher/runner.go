@@ -44,6 +44,7 @@ type runner struct {
 	mark    progress.Mark
 	low     int64    // where the mark's count of unclean takeovers holds
 	said    []saying // what Kafka acknowledged last, and what was said since
+	bare    bool     // the brokers take no metadata of this length: the offset alone
 	hearing bool     // a read-back is under way, and all that is said meanwhile may be what it finds
 	inbox   []event
 	head    int // inbox[head:] is what was posted
@@ -279,7 +280,10 @@ func (r *runner) Statement(now time.Time, final bool) (sluice.Commit, uint64, bo
 	r.mark.At = now
 	r.mark.Clean = final && r.lane.flying == 0 && r.lane.graves == 0
 	p := r.claim.p
-	c := sluice.Commit{Topic: p.Topic, Partition: p.Number, Offset: l.Low(), Metadata: r.mark.Encode(l, r.d.metadataBytes)}
+	c := sluice.Commit{Topic: p.Topic, Partition: p.Number, Offset: l.Low()}
+	if !r.bare {
+		c.Metadata = r.mark.Encode(l, r.d.metadataBytes)
+	}
 	r.said = append(r.said, sayingOf(l.Version(), c))
 	if len(r.said) > maxSaid {
 		r.said = append(r.said[:1], r.said[2:]...)
@@ -297,6 +301,10 @@ func (r *runner) Committed(version uint64, err error) {
 	case "":
 		r.stored(version)
 		r.d.open(r.share)
+	case sluice.TooLarge:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.bare = true
 	case sluice.StaleSession:
 		r.d.shut(r.share, hijacked)
 	case sluice.Forbidden:

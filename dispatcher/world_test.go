@@ -41,6 +41,7 @@ type house struct {
 	reports []subscriptions.LaneHealth
 	mute    error // what reading positions is answered with
 
+	tooLong       int                   // metadata that is refused, 0 for none
 	metadataBytes int                   // what the brokers take, of the next replica; 0 is the default
 	registry      prometheus.Registerer // of the next replica's metrics
 }
@@ -179,6 +180,8 @@ func (o offsetsOf) Commit(_ context.Context, c sluice.GroupCommit) []error {
 		switch {
 		case *o.dead:
 			errs[i] = &sluice.Error{Kind: sluice.Unavailable}
+		case o.tooLong > 0 && len(one.Metadata) > o.tooLong:
+			errs[i] = &sluice.Error{Kind: sluice.TooLarge}
 		case o.refuse != nil:
 			errs[i] = o.refuse
 		default:
