@@ -314,6 +314,8 @@ func (it *item) finish(r sluice.Receipt) {
 		q.leader.bytes -= it.fixed
 	}
 	it.sub.answer(it.slot, r)
+	// A batch has records of many calls and a call records in many batches: while one of them is in use, they would all be.
+	it.sub, it.batch = nil, nil
 }
 
 func (q *queue) String() string { return fmt.Sprintf("%s/%d", q.topic.name, q.number) }
