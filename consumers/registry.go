@@ -12,6 +12,14 @@
 //	Answer    -> Settled: positions move; Lost: they do not
 //	commit    -> what was delivered, with the member's id and generation
 //
+// An instance lives on one replica, its owner. Redis holds what the others need to send a request there, or to go on with
+// the instance when its owner has died or left (roster.go): Find answers where an instance is, Run keeps leases and
+// positions written, Stop hands everything over. None of that is on the way of a record: positions are written behind,
+// but before a read can tell of a place that was just found or sought.
+//
+//	Find      -> here | at another replica | nobody's: adopted from its settings, subscription and spots
+//	save      -> one script: are we still the owner? then the changes, and the lease for another while
+//
 // Locks: Registry.mu before Instance.mu; neither is held while anything waits. What takes time on one instance is kept
 // apart by three slots of one place each: reads (until their answer is settled), changes of the subscription, commits.
 package consumers

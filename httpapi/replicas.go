@@ -12,8 +12,8 @@ import (
 	"github.com/sluicegate/sluice/consumers"
 )
 
-// The headers that replicas send each other. A client that sends one of the first four is refused; none of them leaves
-// the gateway.
+// The headers that replicas send each other. They say nothing without a signature that holds, and a client never sees
+// one.
 const (
 	headerReplicaTime      = "Sluice-Replica-Time"      // milliseconds since 1970
 	headerReplicaPrincipal = "Sluice-Replica-Principal" // on whose behalf
