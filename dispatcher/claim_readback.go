@@ -264,7 +264,7 @@ func (c *claim) remake(ctx context.Context, s *share, group string, was sluice.G
 		r.line.Again()
 	}
 	c.d.committer.Now()
-	c.d.metrics.readBacks.WithLabelValues("remade").Inc()
+	c.d.metrics.readBacks.WithLabelValues(string(remade)).Inc()
 	c.d.log.LogAttrs(ctx, slog.LevelWarn, "group had a member: made anew", slog.String("subscription", def.ID),
 		slog.String("group", group), slog.String("state", was.State), slog.String("protocol", was.Protocol), slog.Int("offsets", len(ours)))
 }

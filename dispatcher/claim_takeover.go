@@ -36,6 +36,9 @@ func (c *claim) takeOver(ctx context.Context, fresh []*subscriptions.Subscriptio
 		}
 		all[i] = found{Commit: commit, Topic: topic.ID, Resolved: def.Source.Resolved[c.p.Topic], Number: c.p.Number}
 	}
+	if err := c.distrust(ctx, names, all); err != nil {
+		return err
+	}
 	if err := c.measure(ctx, all); err != nil {
 		return err
 	}
@@ -43,6 +46,30 @@ func (c *claim) takeOver(ctx context.Context, fresh []*subscriptions.Subscriptio
 		c.start(def, inherit(all[i]))
 	}
 	c.d.committer.Now() // pin the positions, and let a zombie be seen by its term
+	return nil
+}
+
+// distrust looks who wrote the commits that are not ours. An operator's are followed. What a member of the group committed
+// wrote over ours, and nobody was sent what it consumed: the lane begins where the subscription did, for twice is better
+// than never.
+func (c *claim) distrust(ctx context.Context, names []string, all []found) error {
+	var moved []string
+	for i, f := range all {
+		if f.moved() {
+			moved = append(moved, names[i])
+		}
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	states, err := c.d.needs.Offsets.Describe(ctx, moved)
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		state, known := states[names[i]]
+		all[i].Trespassed = known && all[i].moved() && !state.Untouched()
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -429,4 +430,37 @@ func TestASmallerMetadataLimitCostsHolesAndNoRecord(t *testing.T) {
 	c := f.launch("c")
 	await(t, 60*time.Second, "everything", func() bool { return f.count(s.ID) == 300 && f.settled(s) })
 	c.leave()
+}
+
+// Kafka forgets the offset of a group without members; not the one of a lane that stands still. Then a replica that
+// comes too late says so, and begins where the subscription did.
+func TestAnIdleLaneOutlivesTheRetentionOfOffsets(t *testing.T) {
+	if os.Getenv("TEST_LONG") == "" {
+		backend.NotRun(t, "takes the minute after which a broker forgets an offset, runs with TEST_LONG=1")
+	}
+	t.Setenv("PROPS", "offsets.retention.minutes=1\noffsets.retention.check.interval.ms=1000")
+	k := backend.Cluster(t, 1)
+	f := lookedAt(t, &k.Broker)
+	f.cfg.Progress.Retention = time.Minute
+	f.cfg.ReadBack = time.Hour // it must not be what keeps it
+	idle, produce := f.subscribe(nil), f.producer()
+	produce(0, 10, 5)
+	a := f.launch("a")
+	await(t, 30*time.Second, "the deliveries", func() bool { return f.sent() == 10 && f.settled(idle) })
+	left := &subscriptions.Subscription{ID: backend.Unique("sub")} // nobody keeps it
+	f.write(left, 5, "")
+	for range 2 {
+		await(t, 3*time.Minute, "the broker forgets nothing", func() bool { return f.committed(left).Offset == sluice.NoOffset })
+		if !f.settled(idle) || counter(t, a.metrics.readBacks.WithLabelValues(string(vanished))) != 0 {
+			t.Errorf("the idle lane is committed at %d", f.committed(idle).Offset)
+		}
+		f.write(left, 5, "")
+	}
+	a.leave()
+	await(t, 3*time.Minute, "the broker does not forget the lane that nobody has", func() bool { return f.committed(idle).Offset == sluice.NoOffset })
+	b := f.launch("b")
+	await(t, 30*time.Second, "all once more", func() bool { return f.sent() == 20 && f.settled(idle) })
+	if !lostBy(b, idle, lostAbsent) {
+		t.Error("not counted")
+	}
 }

@@ -21,6 +21,7 @@ const (
 	rival      finding = "rival"      // two owners of one term
 	late       finding = "late"       // ours, but older than what was acknowledged since
 	trespassed finding = "hijacked"   // written by a consumer that is, or was, a member of the group
+	remade     finding = "remade"     // the group had a member, and was made anew
 )
 
 // remedy is what is done about a finding.

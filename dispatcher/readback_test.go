@@ -375,6 +375,40 @@ func TestAConsumerThatCameAndWentIsSeenByTheGroupItLeft(t *testing.T) {
 	})
 }
 
+// Nor does a new owner follow a consumer that is in the group: whatever that consumed was sent to nobody.
+func TestANewOwnerFollowsAnOperatorAndNoConsumer(t *testing.T) {
+	for name, state := range map[string]sluice.GroupState{
+		"operator": {State: "Empty"}, "member": {State: "Stable", Protocol: "consumer", Members: 1}, "it left": {State: "Empty", Protocol: "consumer"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHouse(t)
+				h.topic("t", 1)
+				h.subscribe("s", nil, "t")
+				h.produce("t", "a1", "b1", "c1", "d1")
+				h.write(sluice.Commit{Offset: 3})
+				h.states["sluice.sub.s"] = state
+				hook := &endpoint{}
+				r := h.replica(hook)
+				defer r.close()
+				r.seats.seat("t").begin(1, 0)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				switch {
+				case name == "operator":
+					hook.wantAll(t, "d1")
+				default:
+					if got := counter(t, r.metrics.lost.WithLabelValues("s", lostHijacked)); got != 0 || !r.metrics.lost.DeleteLabelValues("s", lostHijacked) {
+						t.Errorf("counted %v", got)
+					}
+					if name == "it left" {
+						hook.wantAll(t, "a1", "b1", "c1", "d1")
+					}
+				}
+			})
+		})
+	}
+}
+
 // A remade group keeps what other replicas committed, also if they die before they notice.
 func TestARemadeGroupKeepsWhatOthersCommitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -16,6 +16,8 @@ type found struct {
 	Range    sluice.Range
 	Resolved subscriptions.Resolved // where the lane began; the zero value if the topic is not in it
 	Number   int32                  // of the partition
+
+	Trespassed bool // a consumer that is, or was, a member of the group wrote the commit
 }
 
 // inheritance is where the new owner goes on.
@@ -41,6 +43,7 @@ const (
 	lostRetention = "retention" // the log begins above the position
 	lostTruncated = "truncated" // the log ends below it: an unclean election
 	lostRecreated = "recreated" // another topic of the same name
+	lostHijacked  = "hijacked"  // a consumer in the group wrote over it
 )
 
 // inherit decides where a lane goes on (webhooks.md 6.3 step 4 and 7.4). A position that was lost is never a reason to
@@ -50,12 +53,14 @@ func inherit(f found) inheritance {
 	tag := progress.TopicTag(f.Topic)
 	known := f.Topic != (sluice.TopicID{})
 	switch {
-	case f.Commit.Offset == sluice.NoOffset:
+	case f.Commit.Offset == sluice.NoOffset, f.Trespassed:
 		// Kafka deletes offsets together with their topic, also when it is made again at once (measured).
 		at, history := f.Resolved.Offsets[f.Number]
 		switch {
 		case known && f.Resolved.ID != (sluice.TopicID{}) && f.Resolved.ID != f.Topic:
 			at, in.Cause = 0, lostRecreated
+		case f.Trespassed:
+			in.Cause, in.Abrupt = lostHijacked, true
 		case history:
 			in.Cause = lostAbsent
 		}
@@ -67,8 +72,7 @@ func inherit(f found) inheritance {
 		mark, ledger, err := progress.Decode(f.Commit.Offset, f.Commit.Metadata)
 		in.Ledger = ledger
 		in.Abrupt = err != nil && !errors.Is(err, progress.ErrForeign) // damaged: nobody knows
-		began, resolved := f.Resolved.Offsets[f.Number]
-		in.Moved = err != nil && !(resolved && began == f.Commit.Offset)
+		in.Moved = f.moved()
 		if err == nil {
 			in.Mark.Term, in.Mark.SeekEpoch = mark.Term+1, mark.SeekEpoch
 			in.Abrupt = !mark.Clean
@@ -90,10 +94,16 @@ func inherit(f found) inheritance {
 	return in
 }
 
+// moved is whether somebody else than a lane wrote the commit since the subscription began.
+func (f found) moved() bool {
+	began, resolved := f.Resolved.Offsets[f.Number]
+	return f.Commit.Offset != sluice.NoOffset && !ownWork(f.Commit) && !(resolved && began == f.Commit.Offset)
+}
+
 // beyond is whether the log ends below the position. A leader that was elected this moment may not know its end yet, so
 // a caller looks twice before it believes that.
 func (f found) beyond() bool {
-	if f.Commit.Offset == sluice.NoOffset {
+	if f.Commit.Offset == sluice.NoOffset || f.Trespassed {
 		return false
 	}
 	mark, l, err := progress.Decode(f.Commit.Offset, f.Commit.Metadata)
