@@ -3,6 +3,7 @@ package consumers
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -206,7 +207,7 @@ func (r *roster) replica(ctx context.Context, who string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, rosterPatience)
 	defer cancel()
 	text, err := r.rdb.Get(ctx, "sluice:replica:"+who).Result()
-	if err == redis.Nil {
+	if errors.Is(err, redis.Nil) {
 		return "", nil
 	}
 	return text, rosterError("look for a replica", err)
