@@ -125,7 +125,7 @@ func through(t *testing.T, k *backend.Broker, what trouble) {
 			wantRefusal(t, "a read without records", err, http.StatusServiceUnavailable, 50302)
 		}
 	}
-	if got, want := beats.count()-lines, int(lasts/(5*time.Second))-1; got < want {
+	if got, want := beats.count()-lines, int(lasts/(6*time.Second))-1; got < want {
 		t.Errorf("%d heartbeats within %s, want %d", got, lasts, want)
 	}
 	if what.slow {
