@@ -183,21 +183,13 @@ func (c *claim) unbench() {
 
 // notice says what was found where it is not what it should be, and what becomes of it.
 func (c *claim) notice(l *look) {
-	level, text := slog.LevelWarn, "commit is not ours: committed again"
+	level := slog.LevelWarn
 	switch l.find {
-	case vanished:
-		level, text = slog.LevelError, "offset vanished: committed again"
-	case external, sought:
-		text = "position changed"
-	case recreated:
-		level, text = slog.LevelError, "topic was made again"
-	case superseded:
-		level, text = slog.LevelError, "another owner has a later term: lane stops"
-	case trespassed:
-		level, text = slog.LevelError, "a consumer committed to the group: committed again"
+	case vanished, recreated, superseded, trespassed:
+		level = slog.LevelError
 	}
-	c.d.log.LogAttrs(context.Background(), level, text, l.r.who(), slog.String("found", string(l.find)),
-		slog.Int64("offset", l.commit.Offset), slog.Int64("ours", l.r.stands()))
+	c.d.log.LogAttrs(context.Background(), level, "position read back is not ours", l.r.who(), slog.String("found", string(l.find)),
+		slog.String("then", l.do.String()), slog.Int64("offset", l.commit.Offset), slog.Int64("ours", l.r.stands()))
 }
 
 // guard looks whether the groups that this claim answers for are as they should be: a group that a member was in forgets

@@ -36,6 +36,23 @@ const (
 	outbid         // take the next term and commit
 )
 
+// String is for the log.
+func (r remedy) String() string {
+	switch r {
+	case repeat:
+		return "committed again"
+	case adopt:
+		return "adopted as a seek"
+	case renew:
+		return "begun anew"
+	case standBy:
+		return "lane stops"
+	case outbid:
+		return "committed with the next term"
+	}
+	return "left"
+}
+
 // claimed is what a lane last said of itself.
 type claimed struct {
 	Said []saying // what Kafka acknowledged last, or what the lane began with; and all that was said since
