@@ -34,7 +34,8 @@ func (c *claim) takeOver(ctx context.Context, fresh []*subscriptions.Subscriptio
 		if !ok {
 			commit.Offset = sluice.NoOffset
 		}
-		all[i] = found{Commit: commit, Topic: topic.ID, Resolved: def.Source.Resolved[c.p.Topic], Number: c.p.Number}
+		all[i] = found{Commit: commit, Topic: topic.ID, Resolved: def.Source.Resolved[c.p.Topic], Number: c.p.Number,
+			Finder: c.d.process, Flying: c.flights.any()}
 	}
 	if err := c.distrust(ctx, names, all); err != nil {
 		return err

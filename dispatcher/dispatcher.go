@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -34,6 +35,7 @@ type Dispatcher struct {
 	metrics       *metrics
 	slots         *slots
 	committer     *progress.Committer
+	process       process
 	maxHoles      int
 	metadataBytes int
 
@@ -71,7 +73,7 @@ func New(cfg Config, n Needs, log *slog.Logger, reg prometheus.Registerer) (*Dis
 	limit := cmp.Or(n.MetadataBytes, progress.MaxMetadata)
 	d := &Dispatcher{
 		cfg: cfg, needs: n, log: log, metrics: newMetrics(reg), slots: newSlots(cfg.Slots, cfg.InFlightBytes), committer: committer,
-		maxHoles: progress.HolesWithin(limit), metadataBytes: limit,
+		process: process(rand.Uint64() | 1), maxHoles: progress.HolesWithin(limit), metadataBytes: limit,
 		stop: make(chan struct{}), finished: make(chan struct{}),
 		shares: map[string]*share{}, partitions: map[string]int32{}, owners: map[string]*owner{},
 		byTopic: map[string][]*subscriptions.Subscription{}, bell: make(chan struct{}),

@@ -24,6 +24,13 @@ func (f *flights) land() {
 	}
 }
 
+// any is whether some are under way.
+func (f *flights) any() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.n > 0
+}
+
 // landed is closed when none is under way.
 func (f *flights) landed() <-chan struct{} {
 	f.mu.Lock()

@@ -1,7 +1,9 @@
 package dispatcher
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"math/rand/v2"
 
 	"github.com/sluicegate/sluice"
@@ -16,8 +18,24 @@ type found struct {
 	Range    sluice.Range
 	Resolved subscriptions.Resolved // where the lane began; the zero value if the topic is not in it
 	Number   int32                  // of the partition
+	Finder   process
+	Flying   bool // the finder itself has something in flight for the partition
 
 	Trespassed bool // a consumer that is, or was, a member of the group wrote the commit
+}
+
+// process tells the commits of one run of this program from all others, its own earlier runs included. Zero is nobody.
+type process uint64
+
+// writer is what stands in the commits of a takeover: another word for every term, which only this process can tell.
+func (p process) writer(term uint64) uint32 {
+	if p == 0 {
+		return rand.Uint32()
+	}
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(p))
+	binary.BigEndian.PutUint64(b[8:], term)
+	return crc32.ChecksumIEEE(b[:])
 }
 
 // inheritance is where the new owner goes on.
@@ -75,9 +93,14 @@ func inherit(f found) inheritance {
 		in.Moved = f.moved()
 		if err == nil {
 			in.Mark.Term, in.Mark.SeekEpoch = mark.Term+1, mark.SeekEpoch
-			in.Abrupt = !mark.Clean
-			if in.Abrupt {
-				in.Mark.Unclean = mark.Unclean + 1
+			switch {
+			case mark.Clean:
+			case f.Finder != 0 && mark.Writer == f.Finder.writer(mark.Term) && !f.Flying:
+				// Kafka was out of reach for longer than a session, and nobody has committed since we did: we are our own
+				// predecessor, and what we had in flight was cancelled when the partition was let go.
+				in.Mark.Unclean = mark.Unclean
+			default:
+				in.Abrupt, in.Mark.Unclean = true, mark.Unclean+1
 			}
 			if otherTopic(mark.Tag, f.Topic) {
 				in.Ledger, in.Cause = progress.NewLedger(f.Range.Start), lostRecreated
@@ -90,7 +113,7 @@ func inherit(f found) inheritance {
 	if in.Ledger.Low() < f.Range.Start {
 		in.Lost, in.Cause = in.Ledger.Skip(f.Range.Start), lostRetention
 	}
-	in.Mark.Tag, in.Mark.Writer = tag, rand.Uint32()
+	in.Mark.Tag, in.Mark.Writer = tag, f.Finder.writer(in.Mark.Term)
 	return in
 }
 

@@ -80,8 +80,7 @@ func through(t *testing.T, k *backend.Broker, what trouble) {
 	hook := collector(t, nil)
 	g := gateway{brokers: k.Brokers, redis: backend.Redis(t), ports: []int{hook.Port}}
 	r := g.replica(t, fmt.Sprintf("--produce-timeout=%s", bound))
-	extra := map[string]any{"endpoint": map[string]any{"url": hook.URL, "timeout": "3s"}} // what a takeover may wait for
-	if _, err := hook.Subscribe(t.Context(), r.URL, topic, extra); err != nil {
+	if _, err := hook.Subscribe(t.Context(), r.URL, topic, nil); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
