@@ -210,8 +210,12 @@ func coordinatorOf(t *testing.T, k *backend.Broker, group string, but int) int {
 	if err != nil {
 		return 0
 	}
-	if found := answer.(*kmsg.FindCoordinatorResponse).Coordinators; len(found) == 1 && found[0].ErrorCode == 0 {
-		return int(found[0].NodeID)
+	found := answer.(*kmsg.FindCoordinatorResponse)
+	switch {
+	case found.Version < 4 && found.ErrorCode == 0: // before KIP-699 there is one answer
+		return int(found.NodeID)
+	case len(found.Coordinators) == 1 && found.Coordinators[0].ErrorCode == 0:
+		return int(found.Coordinators[0].NodeID)
 	}
 	return 0
 }
