@@ -13,6 +13,7 @@ import (
 // Compaction leaves gaps, and batches without a record: it keeps the last batch of each idempotent producer for its
 // sequence number. A reader that takes the silence of such a batch for the end of the log stands still for ever.
 func TestEmptiedBatchesAreNotTheEnd(t *testing.T) {
+	t.Parallel() // it waits for the cleaner
 	k := backend.Kafka(t)
 	f := newFetcher(t, k)
 	p := sluice.Partition{Topic: k.Topic(t, "compacted", 1, "cleanup.policy=compact", "segment.ms=100", "min.cleanable.dirty.ratio=0.001",

@@ -14,6 +14,7 @@ import (
 
 // What only several real brokers can do to a producer, on one cluster.
 func TestProducerOverThreeRealBrokers(t *testing.T) {
+	t.Parallel() // like others here that wait for most of their time
 	c := backend.Cluster(t, 3)
 	admin := NewAdmin(testClients(t, &c.Broker))
 	for _, fault := range []struct {
