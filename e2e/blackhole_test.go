@@ -20,7 +20,10 @@ func TestOneClientWithoutAnAnswer(t *testing.T) {
 		"commits":   {"sluice-commit"},
 		"reading":   {"sluice-live", "sluice-catch-up"},
 	} {
-		t.Run(name, func(t *testing.T) { oneClientWithout(t, roles) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait most of the time
+			oneClientWithout(t, roles)
+		})
 	}
 }
 

@@ -32,6 +32,7 @@ func TestRedisInTroubleStopsNoRecord(t *testing.T) {
 		"slow": func(t *testing.T, n *network, _ *backend.Server) func(*testing.T) { t.Helper(); return n.slow(t, 2000) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait most of the time
 			server, n := backend.RedisServer(t), newNetwork(t)
 			addr, err := n.to(strings.TrimSuffix(strings.TrimPrefix(server.URL, "redis://"), "/0"))
 			if err != nil {
