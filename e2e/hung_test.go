@@ -101,7 +101,7 @@ func through(t *testing.T, k *backend.Broker, what trouble) {
 	sessionsBefore, resident := metric(t, r.URL, "sluice_rebalances_total"), residentBytes(t, r)
 
 	load := startLoad(ctx, r.URL, topic)
-	wait(ctx, 300*time.Millisecond)
+	eventually(t, time.Minute, "the load gets its first receipts", func() bool { return len(load.acked()) > 0 })
 	mend := what.begin(t)
 	began := time.Now()
 	proveTrouble(t, k, what)

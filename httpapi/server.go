@@ -89,6 +89,7 @@ type Server struct {
 
 	ready     atomic.Bool
 	draining  atomic.Bool
+	life      sync.Mutex // orders the beginning of Serve and of Stop
 	serving   sync.WaitGroup
 	waiting   sync.WaitGroup // receipts on their way between replicas
 	forwarder *http.Client
@@ -171,7 +172,13 @@ func (s *Server) Take(ln net.Listener) { s.ln = newListener(ln) }
 
 // Serve answers until Stop. It returns nil after a Stop.
 func (s *Server) Serve() error {
-	s.serving.Add(1)
+	s.life.Lock()
+	if s.stopping.Err() != nil {
+		s.life.Unlock()
+		return nil
+	}
+	s.serving.Add(1) // not beside the Wait of a Stop that came first
+	s.life.Unlock()
 	defer s.serving.Done()
 	s.serving.Go(func() { s.checks.run(s.stopping) })
 	err := s.app.Listener(s.ln)
@@ -191,7 +198,9 @@ func (s *Server) Drain() { s.draining.Store(true) }
 // that were taken over are their owner's.
 func (s *Server) Stop(ctx context.Context) error {
 	s.Drain()
+	s.life.Lock()
 	s.stop()
+	s.life.Unlock()
 	defer s.cut()
 	if s.ln == nil {
 		return nil

@@ -19,7 +19,7 @@ run() { # back end, then go test's arguments
   go run ./deployments/local/summary -line "$out/$name.json"
 }
 
-[ -n "${SKIP_KFAKE:-}" ] || run kfake -race -p 2 -timeout 15m ./...
+[ -n "${SKIP_KFAKE:-}" ] || run kfake -race -p 2 -timeout 20m ./...
 
 redis=real
 command -v redis-server >/dev/null || { missing+=("real Redis: redis-server is not installed (Debian: apt-get install redis-server)"); redis=mini; }
@@ -39,11 +39,11 @@ else
   export TEST_REDIS=$redis TEST_KAFKA_LIBS=$KL41/libs TEST_KAFKA28_LIBS=$KL28/libs
   KL=$data/41 SHIFT=$shift41 "$local/kafka-local.sh" up 1
   TEST_KAFKA=kafka41 TEST_KAFKA_BROKERS=127.0.0.1:$((9092 + shift41)) \
-    run kafka41 -p 1 -count=1 -timeout 15m $suites
+    run kafka41 -p 2 -count=1 -timeout 20m $suites
   KL=$data/41 SHIFT=$shift41 "$local/kafka-local.sh" down
   KL=$data/28 SHIFT=$shift28 "$local/msk28/kafka28-local.sh" up
   TEST_KAFKA=kafka28 TEST_KAFKA_BROKERS=127.0.0.1:$((12092 + shift28)) \
-    run kafka28 -p 1 -count=1 -timeout 15m $suites
+    run kafka28 -p 2 -count=1 -timeout 20m $suites
 fi
 for m in ${missing[@]+"${missing[@]}"}; do echo "NOT RUN: $m" | tee -a "$out/missing"; done
 go run ./deployments/local/summary "$out"
