@@ -2,6 +2,7 @@ package partition_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -185,7 +186,7 @@ func moveLeaders(ctx context.Context, t *testing.T, client *kgo.Client, topic st
 		for _, p := range topic.Partitions {
 			if p.ErrorCode == 0 {
 				changed++
-			} else if err := kerr.ErrorForCode(p.ErrorCode); err != kerr.ElectionNotNeeded && err != kerr.PreferredLeaderNotAvailable {
+			} else if err := kerr.ErrorForCode(p.ErrorCode); !errors.Is(err, kerr.ElectionNotNeeded) && !errors.Is(err, kerr.PreferredLeaderNotAvailable) {
 				t.Logf("elect: %v", err)
 			}
 		}
