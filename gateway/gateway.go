@@ -185,7 +185,7 @@ func (g *Gateway) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.stops.add("streams", cfg.Stream.Drain+stopStreams, streams.Stop)
+	g.stops.addBeside("streams", cfg.Stream.Drain+stopStreams, streams.Stop) // the lanes' flights land meanwhile
 
 	var schemas *formats.Registry // nil: formats with schemas are unknown
 	if cfg.Formats.On() {
