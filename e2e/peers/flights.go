@@ -39,8 +39,11 @@ func (c *Collector) Flights() []Flight {
 // Senders has the collector find out which process is behind each new connection: nothing on the wire says so. Call it
 // before the first request, and the func that it returns at the end.
 func (c *Collector) Senders() (stop func()) {
-	c.senders = NewSenders(c.Port)
-	return c.senders.Stop
+	s := NewSenders(c.Port)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.senders = s
+	return s.Stop
 }
 
 func (c *Collector) takeOff(ctx context.Context, a Attempt) *Flight {
@@ -73,11 +76,14 @@ type portKey struct{}
 // meet is the server's ConnContext. It stands in the way of the next connection, so the search is made elsewhere.
 func (c *Collector) meet(ctx context.Context, nc net.Conn) context.Context {
 	from, ok := nc.RemoteAddr().(*net.TCPAddr)
-	if c.senders == nil || !ok {
+	c.mu.Lock()
+	senders := c.senders
+	c.mu.Unlock()
+	if senders == nil || !ok {
 		return ctx
 	}
 	one := &conn{port: from.Port}
-	c.senders.Find(one.port, func(pid int) {
+	senders.Find(one.port, func(pid int) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		one.pid = pid
