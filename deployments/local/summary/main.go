@@ -156,6 +156,7 @@ func report(runs []*run) bool {
 		passed, failed, skipped = passed+len(r.passed), failed+len(r.failed), skipped+len(r.skipped)
 		good = good && len(r.failed) == 0 && len(r.broken) == 0 && len(r.passed) > 0
 	}
+	shared(runs)
 	for _, id := range slices.Sorted(maps.Keys(known)) {
 		if !ranSomewhere[id] {
 			fmt.Printf("no back end ran %s\n", short(id))
@@ -165,5 +166,43 @@ func report(runs []*run) bool {
 	fmt.Printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped)
 	return good
 }
+
+// shared compares the back ends by the packages that ran on all of them: the same suites, so the same number of tests.
+func shared(runs []*run) {
+	if len(runs) < 2 {
+		return
+	}
+	everywhere := runs[0].packages()
+	for _, r := range runs[1:] {
+		mine := r.packages()
+		maps.DeleteFunc(everywhere, func(p string, _ bool) bool { return !mine[p] })
+	}
+	fmt.Printf("in the %d packages that run on every back end:\n", len(everywhere))
+	for _, r := range runs {
+		count := func(tests map[string]bool) (n int) {
+			for id := range tests {
+				if everywhere[pkgOf(id)] {
+					n++
+				}
+			}
+			return n
+		}
+		passed, skipped, failed := count(r.passed), count(r.skipped), count(r.failed)
+		fmt.Printf("%-8s %4d tests: %d passed, %d NOT RUN for the reasons above, %d failed\n", r.name, passed+skipped+failed, passed, skipped, failed)
+	}
+}
+
+// packages are those of which a test ran or was skipped.
+func (r *run) packages() map[string]bool {
+	all := map[string]bool{}
+	for _, tests := range []map[string]bool{r.passed, r.failed, r.skipped} {
+		for id := range tests {
+			all[pkgOf(id)] = true
+		}
+	}
+	return all
+}
+
+func pkgOf(id string) string { return id[:strings.LastIndex(id, ".")] }
 
 func short(id string) string { return strings.TrimPrefix(id, "github.com/sluicegate/sluice/") }
