@@ -1,7 +1,6 @@
 package partition_test
 
 import (
-	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,9 +17,6 @@ func TestASilentFeedIsOpenedAnew(t *testing.T) {
 	k := backend.Kafka(t)
 	if k.Real() {
 		backend.NotRun(t, "no broker answers long polls with nothing on command")
-	}
-	if os.Getenv("TEST_LONG") == "" {
-		backend.NotRun(t, "takes 40 s, runs with TEST_LONG=1; kafka has the quick half of it")
 	}
 	ctx := deadline(t, time.Minute)
 	p := sluice.Partition{Topic: k.Topic(t, "silent", 1)}
