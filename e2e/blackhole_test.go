@@ -71,7 +71,7 @@ func oneClientWithout(t *testing.T, roles []string) {
 	}
 	eventually(t, 20*time.Second, "the lag is 0", func() bool { return lag(t, other.URL, id) == 0 })
 	eventually(t, 20*time.Second, "both replicas own partitions again", func() bool { return owned(t, victim.URL) == 3 && owned(t, other.URL) == 3 })
-	progressed(t, hook.Flights(), began, mended)
+	progressed(t, hook.Flights(), began, mended, 5*time.Second)
 	if err := hook.Seen.Compare(produced); err != nil {
 		t.Error(err)
 	}
