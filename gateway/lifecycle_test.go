@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 )
@@ -34,22 +33,20 @@ func TestStopsRunInReverseOnceAndEachWithinItsBound(t *testing.T) {
 // Two that wait for others share their time: each of these ends only when the other has begun.
 func TestStopsBesideEachOtherShareTheirTime(t *testing.T) {
 	s := stops{log: slog.New(slog.DiscardHandler)}
-	var both sync.WaitGroup
-	both.Add(2)
-	meet := func(ctx context.Context) error {
-		both.Done()
-		met := make(chan struct{})
-		go func() { both.Wait(); close(met) }()
-		select {
-		case <-met:
-			return nil
-		case <-ctx.Done():
-			both.Add(-1) // lets the waiter go
-			return ctx.Err()
+	lanes, streams := make(chan struct{}), make(chan struct{})
+	meet := func(mine, other chan struct{}) func(context.Context) error {
+		return func(ctx context.Context) error {
+			close(mine)
+			select {
+			case <-other:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
-	s.add("lanes", 5*time.Second, meet)
-	s.addBeside("streams", 5*time.Second, meet)
+	s.add("lanes", 5*time.Second, meet(lanes, streams))
+	s.addBeside("streams", 5*time.Second, meet(streams, lanes))
 	if err := s.run(t.Context()); err != nil {
 		t.Error(err)
 	}
