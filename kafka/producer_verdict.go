@@ -97,7 +97,7 @@ func outcomeUnknown(cause error) error {
 // notWritten is the error of a record that was never sent, or that every attempt saw refused.
 func notWritten(cause error) error {
 	e := &sluice.Error{Kind: sluice.Retriable, Msg: "Kafka did not take the record in time; it was not written.", Err: cause}
-	if code, ok := errors.AsType[sarama.KError](cause); ok {
+	if code, ok := errors.AsType[sarama.KError](cause); ok && code != sarama.ErrBrokerNotAvailable { // no broker said that: it had no address
 		switch verdictOf(code) {
 		case again, moved, denied:
 			e.Msg = brokerText(code)
