@@ -402,8 +402,16 @@ func TestAnAnswerCutOffBehindAnyReplicaComesAgain(t *testing.T) {
 		}
 	}
 	b := balance(t, replicas...)
-	i, err := peers.NewInstance(t.Context(), b.url, backend.Unique("cut"), topic)
-	if err != nil {
+	// A read waits for ten megabytes: more than the sockets between take in, so that no cut answer counts as written.
+	var i struct {
+		Base string `json:"base_uri"`
+	}
+	create := []byte(`{"auto.offset.reset":"earliest","auto.commit.enable":"false","fetch.min.bytes":"10000000","consumer.request.timeout.ms":"30000"}`)
+	if err := peers.Call(t.Context(), http.MethodPost, b.url+"/consumers/"+backend.Unique("cut"), "application/vnd.kafka.v2+json", create, http.StatusOK, &i); err != nil {
+		t.Fatal(err)
+	}
+	subscribe := fmt.Appendf(nil, `{"topics":[%q]}`, topic)
+	if err := peers.Call(t.Context(), http.MethodPost, i.Base+"/subscription", "application/vnd.kafka.v2+json", subscribe, http.StatusNoContent, nil); err != nil {
 		t.Fatal(err)
 	}
 	at, err := url.Parse(i.Base)
@@ -429,6 +437,9 @@ func TestAnAnswerCutOffBehindAnyReplicaComesAgain(t *testing.T) {
 	for n, r := range replicas {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(r.URL, "http://"))
 		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(conn, "GET %s/records HTTP/1.1\r\nHost: sluice\r\n\r\n", at.Path)
