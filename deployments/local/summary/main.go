@@ -4,6 +4,7 @@
 //
 //	summary DIR          DIR/<back end>.json, all of them
 //	summary -line FILE   one line for one of them, and the output of what failed
+//	summary -failed FILE what failed, a package a line: its path and its tests, ready for go test -run
 package main
 
 import (
@@ -28,6 +29,7 @@ type run struct {
 	passed, failed, skipped map[string]bool
 	reasons                 map[string]string // of the skipped
 	broken                  map[string]bool   // packages that failed outside any test
+	second                  map[string]bool   // failed, and passed when they were run once more
 	output                  map[string][]string
 }
 
@@ -38,8 +40,14 @@ func main() {
 		fmt.Println(r)
 		return
 	}
+	if len(os.Args) == 3 && os.Args[1] == "-failed" {
+		r, err := read(os.Args[2])
+		exitOn(err)
+		r.printFailed()
+		return
+	}
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: summary DIR | summary -line FILE")
+		fmt.Fprintln(os.Stderr, "usage: summary DIR | summary -line FILE | summary -failed FILE")
 		os.Exit(2)
 	}
 	files, err := filepath.Glob(filepath.Join(os.Args[1], "*.json"))
@@ -70,7 +78,7 @@ func read(file string) (*run, error) {
 	defer f.Close()
 	r := &run{
 		name: strings.TrimSuffix(filepath.Base(file), ".json"), passed: map[string]bool{}, failed: map[string]bool{},
-		skipped: map[string]bool{}, reasons: map[string]string{}, broken: map[string]bool{}, output: map[string][]string{},
+		skipped: map[string]bool{}, reasons: map[string]string{}, broken: map[string]bool{}, second: map[string]bool{}, output: map[string][]string{},
 	}
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 16<<20)
@@ -97,8 +105,14 @@ func (r *run) add(e event) {
 		}
 	case e.Test == "" && (e.Action == "fail" || e.Action == "build-fail"):
 		r.broken[e.Package] = true
+	case e.Test == "" && e.Action == "pass":
+		delete(r.broken, e.Package)
 	case e.Test == "" || sub:
 	case e.Action == "pass":
+		if r.failed[id] {
+			delete(r.failed, id)
+			r.second[id] = true
+		}
 		r.passed[id] = true
 		delete(r.output, id)
 	case e.Action == "fail":
@@ -143,6 +157,9 @@ func report(runs []*run) bool {
 		for _, id := range slices.Sorted(maps.Keys(r.failed)) {
 			fmt.Printf("         FAIL %s\n", short(id))
 		}
+		for _, id := range slices.Sorted(maps.Keys(r.second)) {
+			fmt.Printf("         SECOND TRY %s: failed once, passed when run again\n", short(id))
+		}
 		for _, id := range slices.Sorted(maps.Keys(r.skipped)) {
 			fmt.Printf("         NOT RUN %s: %s\n", short(id), r.reasons[id])
 			known[id] = known[id] || strings.Contains(r.reasons[id], "TEST_LONG=1")
@@ -170,6 +187,24 @@ func report(runs []*run) bool {
 	}
 	fmt.Printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped)
 	return good
+}
+
+// fewest is how many failures may be chance on a busy machine; more of them are not asked twice.
+const fewest = 4
+
+// printFailed is for a second try of what failed in a test, not of what does not build or leaks.
+func (r *run) printFailed() {
+	if len(r.failed) > fewest {
+		return
+	}
+	tests := map[string][]string{}
+	for _, id := range slices.Sorted(maps.Keys(r.failed)) {
+		pkg := pkgOf(id)
+		tests[pkg] = append(tests[pkg], strings.TrimPrefix(id, pkg+"."))
+	}
+	for pkg, names := range tests {
+		fmt.Println(pkg, strings.Join(names, "|"))
+	}
 }
 
 // shared compares the back ends by the packages that ran on all of them: the same suites, so the same number of tests.
