@@ -71,7 +71,7 @@ const (
 
 // through lives through a trouble of Kafka with a webhook, two streams, a pull consumer and 32 producers.
 func through(t *testing.T, k *backend.Broker, what trouble) {
-	lasts := max(phase(time.Minute), 12*time.Second) // two heartbeats at least
+	lasts := max(phase(time.Minute), 20*time.Second) // what a stop of Kafka may cost nobody; two heartbeats at least
 	bound := 5 * time.Second                         // of a produce
 	if what.slow {
 		bound = 20 * time.Second // two seconds an answer, and one at a time
