@@ -1,0 +1,52 @@
+package conformance
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// inKafka reads what stands in a partition from an offset on, n records, past the server under test.
+func (s *server) inKafka(t *testing.T, topic string, partition int32, from int64, n int) []*kgo.Record {
+	t.Helper()
+	reader, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.Brokers...), kgo.FetchMaxWait(100*time.Millisecond), kgo.FetchMaxBytes(64<<20), kgo.FetchMaxPartitionBytes(32<<20),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(from)}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var all []*kgo.Record
+	for len(all) < n {
+		fetches := reader.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatalf("read %s-%d from %d: %d of %d records: %v", topic, partition, from, len(all), n, err)
+		}
+		all = append(all, fetches.Records()...)
+	}
+	return all[:n]
+}
+
+// intoKafka writes records past the server under test, each to the partition it names.
+func (s *server) intoKafka(t *testing.T, topic string, records ...kgo.Record) {
+	t.Helper()
+	writer, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.Brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchMaxBytes(32<<20), kgo.DefaultProduceTopic(topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	pointers := make([]*kgo.Record, 0, len(records))
+	for r := range slices.Values(records) {
+		pointers = append(pointers, &r)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := writer.ProduceSync(ctx, pointers...).FirstErr(); err != nil {
+		t.Fatalf("write to %s: %v", topic, err)
+	}
+}
