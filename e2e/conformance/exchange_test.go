@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -101,7 +102,7 @@ func (s *server) expect(t *testing.T, r request, w want) answer {
 // ask makes one request. No answer at all ends the row.
 func (s *server) ask(t *testing.T, r request) answer {
 	t.Helper()
-	a, err := s.try(t, r)
+	a, err := s.try(t.Context(), r)
 	if err != nil {
 		s.report.note(t, differs, "no answer: "+err.Error())
 		t.Fatalf("%v: no answer: %v", r, err)
@@ -109,13 +110,13 @@ func (s *server) ask(t *testing.T, r request) answer {
 	return a
 }
 
-// try is ask for requests that may end without an answer, and for other goroutines than the test's.
-func (s *server) try(t *testing.T, r request) (answer, error) {
+// try is ask for requests that may end without an answer, for other goroutines than the test's, and for its cleanup.
+func (s *server) try(ctx context.Context, r request) (answer, error) {
 	body := r.stream
 	if body == nil {
 		body = strings.NewReader(r.body)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), r.method, s.url+r.path, body)
+	req, err := http.NewRequestWithContext(ctx, r.method, s.url+r.path, body)
 	if err != nil {
 		return answer{}, err
 	}
