@@ -39,6 +39,7 @@ var homes = map[string][]string{
 	"github.com/valyala/fasthttp":           {"httpapi"},
 	"github.com/hashicorp/go-retryablehttp": {"webhook"},
 	"github.com/redis/go-redis/v9":          {"subscriptions", "consumers", "auth", "migrations"},
+	"github.com/xdg-go/scram":               {"kafka"},
 	"github.com/twmb/franz-go/pkg/kfake":    {"sandbox"},
 	"github.com/twmb/franz-go/pkg/kgo":      {"sandbox"},
 	"github.com/twmb/franz-go/pkg/kmsg":     {"sandbox"},

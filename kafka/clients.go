@@ -39,6 +39,7 @@ const (
 // Clients opens sarama clients as they are needed and closes them together. Safe for concurrent use.
 type Clients struct {
 	cfg  Config
+	as   access
 	log  *slog.Logger
 	dial dialer // of bare connections
 
@@ -65,6 +66,10 @@ func Connect(ctx context.Context, cfg Config, log *slog.Logger) (*Clients, error
 	}
 	quiet()
 	c := newClients(cfg, log)
+	var err error
+	if c.as, err = cfg.Security.read(); err != nil {
+		return nil, err
+	}
 	if err := NewAdmin(c).Reachable(ctx); err != nil {
 		_ = c.Close()
 		return nil, &sluice.Error{Kind: sluice.Unavailable, Msg: fmt.Sprintf("Kafka did not answer at %v.", cfg.Brokers), Err: err}
@@ -152,6 +157,7 @@ func (c *Clients) config(role string) *sarama.Config {
 		cfg.Consumer.Fetch.Min, cfg.Consumer.MaxWaitTime = crowdBytes, crowdWait
 	}
 
+	c.as.apply(cfg)
 	cfg.Producer.RequiredAcks = sarama.WaitForAll
 	cfg.Producer.Idempotent = true
 	cfg.Producer.MaxMessageBytes = c.cfg.MaxRecordBytes + 1<<20
