@@ -30,6 +30,9 @@ var sections = []struct {
 	rows func(*testing.T, *server)
 }{
 	{"1.1", httpRules},
+	{"5.1", creating},
+	{"5.2", oneRegistry},
+	{"5.3", baseURI},
 }
 
 func TestConformance(t *testing.T) {
