@@ -30,18 +30,18 @@ type trouble struct {
 // Kafka away, hung or slow: endpoints see nothing of it, memory is bounded, streams keep their heartbeat, a produce
 // answers in its bound and says what is known, and all is well again within ten seconds (B4, B6, B7).
 func TestKafkaInTroubleIsNobodysFault(t *testing.T) {
+	behind := func(t *testing.T, slow bool, fault func(*network, *testing.T) func(*testing.T)) {
+		t.Helper()
+		n := newNetwork(t)
+		k := kafkaBehind(t, n.to)
+		through(t, k, trouble{begin: func(t *testing.T) func(*testing.T) { t.Helper(); return fault(n, t) }, slow: slow})
+	}
+	t.Run("slow", func(t *testing.T) {
+		behind(t, true, func(n *network, t *testing.T) func(*testing.T) { t.Helper(); return n.slow(t, 2000) })
+	})
 	if backend.Name() == backend.KFake {
-		for name, fault := range map[string]func(*network, *testing.T) func(*testing.T){
-			"away": (*network).down,
-			"hung": (*network).hole,
-			"slow": func(n *network, t *testing.T) func(*testing.T) { t.Helper(); return n.slow(t, 2000) },
-		} {
-			t.Run(name, func(t *testing.T) {
-				n := newNetwork(t)
-				k := kafkaBehind(t, 1, n.to)
-				through(t, k, trouble{begin: func(t *testing.T) func(*testing.T) { t.Helper(); return fault(n, t) }, slow: name == "slow"})
-			})
-		}
+		t.Run("away", func(t *testing.T) { behind(t, false, (*network).down) })
+		t.Run("hung", func(t *testing.T) { behind(t, false, (*network).hole) })
 		return
 	}
 	c := backend.Cluster(t, 1)

@@ -87,10 +87,13 @@ func (n *network) down(t *testing.T) (mend func(*testing.T)) {
 	}
 }
 
-// kafkaBehind is an embedded Kafka whose brokers say that they live at the proxies' addresses.
-func kafkaBehind(t *testing.T, brokers int, to func(upstream string) (string, error)) *backend.Broker {
+// kafkaBehind is a Kafka of the test's own whose one broker says that it lives where to leads from: a proxy's address.
+func kafkaBehind(t *testing.T, to func(upstream string) (string, error)) *backend.Broker {
 	t.Helper()
-	fake, err := kfake.NewCluster(kfake.NumBrokers(brokers), kfake.BrokerConfigs(map[string]string{
+	if backend.Name() != backend.KFake {
+		return &backend.ClusterBehind(t, to).Broker
+	}
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{
 		"group.initial.rebalance.delay.ms": "0", "message.max.bytes": "25165824",
 	}), kfake.ListenFn(func(network, address string) (net.Listener, error) {
 		l, err := net.Listen(network, "127.0.0.1:0")

@@ -18,6 +18,7 @@ import (
 // RealCluster is an Apache Kafka of the test's own, so that its nodes may be killed. Nodes count from 1.
 type RealCluster struct {
 	Broker
+	nodes  []string // where they listen, whatever they advertise
 	script string
 	env    []string
 	dir    string
@@ -25,7 +26,16 @@ type RealCluster struct {
 
 // Cluster starts a real cluster from the jars that the scripts in deployments/local fetched: 1 or 3 nodes of Kafka 4.1,
 // or one of Kafka 2.8 with its ZooKeeper. What the back end has not, does not run.
-func Cluster(t testing.TB, nodes int) *RealCluster {
+func Cluster(t testing.TB, nodes int) *RealCluster { t.Helper(); return cluster(t, nodes, nil) }
+
+// ClusterBehind is Cluster with one node that says it lives where to leads from: a proxy in front of it. Every client
+// comes through there, ours and Kafka's own.
+func ClusterBehind(t testing.TB, to func(upstream string) (string, error)) *RealCluster {
+	t.Helper()
+	return cluster(t, 1, to)
+}
+
+func cluster(t testing.TB, nodes int, to func(upstream string) (string, error)) *RealCluster {
 	t.Helper()
 	if Name() == KFake {
 		NotRun(t, "needs real brokers of its own to kill; runs on the real ones")
@@ -45,7 +55,15 @@ func Cluster(t testing.TB, nodes int) *RealCluster {
 	c := &RealCluster{script: script, dir: dir, env: append(os.Environ(), "KL="+dir, fmt.Sprint("SHIFT=", shift), "HEAP=256m", "TIER=1")}
 	c.Name = Name()
 	for i := range nodes {
-		c.Brokers = append(c.Brokers, fmt.Sprintf("127.0.0.1:%d", firstPort(Name())+2*i+shift))
+		c.nodes = append(c.nodes, fmt.Sprintf("127.0.0.1:%d", firstPort(Name())+2*i+shift))
+	}
+	c.Brokers = c.nodes
+	if to != nil {
+		addr, err := to(c.nodes[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Brokers, c.env = []string{addr}, append(c.env, "PROPS=advertised.listeners=PLAINTEXT://"+addr)
 	}
 	t.Cleanup(func() {
 		for n := 1; n <= nodes; n++ { // nothing of it is needed any more: no controlled shutdown
@@ -96,7 +114,7 @@ func (c *RealCluster) Kill(t testing.TB, n int) {
 	t.Helper()
 	c.run(t, "kill", strconv.Itoa(n))
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		conn, err := net.Dial("tcp", c.Brokers[n-1])
+		conn, err := net.Dial("tcp", c.nodes[n-1])
 		if err != nil {
 			return
 		}
