@@ -52,7 +52,11 @@ func (s *Server) bodyWithin(c *fiber.Ctx, limit int) (*payload, error) {
 	x := of(c)
 	p := payloads.Get().(*payload)
 	p.lease, p.limit = lease{from: s.budget}, limit
-	if x.sent != nil { // read before, for another replica that did not want it
+	if x.sent != nil { // read before, by the guard or for another replica that did not want it
+		if err := p.lease.grow(int64(len(x.sent))); err != nil {
+			p.release()
+			return nil, err
+		}
 		p.bytes = append(p.bytes[:0], x.sent...)
 		return p, nil
 	}
@@ -119,10 +123,10 @@ func (p *payload) fill(r io.Reader, size int64) error {
 	}
 }
 
-// inflate reads a gzip body of any number of members. The limit counts what comes out, and a body that grows beyond all
-// reason is cut off early: a bomb costs its sender more than us.
+// inflate reads a gzip body of any number of members. The limit counts what comes in and what comes out: members may be
+// empty. A body that grows beyond all reason is cut off early: a bomb costs its sender more than us.
 func (p *payload) inflate(r io.Reader) error {
-	in := &counter{r: r}
+	in := &counter{r: r, limit: p.limit}
 	z, err := gzip.NewReader(in)
 	if err != nil {
 		return gzipFailure(in, err)
@@ -149,16 +153,20 @@ func (i *inflater) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// counter counts what it reads and keeps the error of the connection apart from those of gzip.
+// counter counts and limits what it reads, and keeps the error of the connection apart from those of gzip.
 type counter struct {
-	r   io.Reader
-	n   int64
-	err error
+	r     io.Reader
+	n     int64
+	limit int
+	err   error
 }
 
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
+	if c.n > int64(c.limit) {
+		err = tooLarge(c.limit)
+	}
 	if err != nil && err != io.EOF {
 		c.err = err
 	}

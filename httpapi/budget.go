@@ -37,6 +37,13 @@ func (b *budget) take(n int64) bool {
 	return true
 }
 
+// fits says that n bytes more could be taken now.
+func (b *budget) fits(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used+n <= b.limit
+}
+
 func (b *budget) give(n int64) {
 	b.mu.Lock()
 	b.used -= n
@@ -68,7 +75,10 @@ func (l *lease) grow(n int64) error {
 	return nil
 }
 
+// release may be called more than once, and of a lease that never was.
 func (l *lease) release() {
-	l.from.give(l.held)
-	l.held = 0
+	if l.held > 0 {
+		l.from.give(l.held)
+		l.held = 0
+	}
 }

@@ -23,6 +23,7 @@ type exchange struct {
 	start    time.Time
 	bodyRead bool   // nothing of the body is left on the connection
 	sent     []byte // the body, where it may be wanted once more
+	sentRoom lease  // of sent
 	types    *offer
 	negotiation
 	cause error // what went wrong, for the log alone
@@ -62,9 +63,16 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	if err := s.guarded(c); err != nil {
 		s.answerError(c, err)
 	}
+	if x.unread(c) {
+		s.closeAfterwards(c)
+	}
 	if s.draining.Load() {
 		c.Context().SetConnectionClose()
 	}
+	if len(c.Response().Header.Peek(fiber.HeaderCacheControl)) == 0 { // answers without a body do not come through send
+		c.Set(fiber.HeaderCacheControl, "no-store")
+	}
+	x.sentRoom.release()
 	s.compress(c)
 	s.record(c, x)
 	return nil
@@ -79,7 +87,7 @@ func (s *Server) guarded(c *fiber.Ctx) (err error) {
 			err = errInternal
 		}
 	}()
-	return framingGuard(c)
+	return s.guard(c)
 }
 
 var uuids = regexp.MustCompile(`[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}`)

@@ -123,8 +123,12 @@ func (s *Server) kept(c *fiber.Ctx) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		x.sent = append([]byte{}, body.bytes...)
-		body.release()
+		if len(body.bytes) == 0 {
+			body.release()
+			x.sent = []byte{}
+		} else {
+			x.sent, x.sentRoom = body.bytes, body.lease // both until the end of the request
+		}
 	}
 	return x.sent, nil
 }

@@ -4,13 +4,34 @@ import (
 	"bytes"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 )
 
-// framingGuard refuses requests on whose length two servers could disagree, before anything else looks at them
-// (RFC 9112, 6.3 and 11.2: request smuggling). fasthttp still serves Content-Length beside Transfer-Encoding: chunked,
-// and then takes the rest for a request of its own. What it refuses is answered and the connection is closed.
-func framingGuard(c *fiber.Ctx) error {
-	header := &c.Request().Header
+// guard refuses what no handler should see. A body in chunks that a handler might leave where it is, is read here: else
+// nobody would judge its framing before the answer.
+func (s *Server) guard(c *fiber.Ctx) error {
+	if err := headFault(&c.Request().Header); err != nil {
+		return err
+	}
+	if crossSite(c) {
+		return errCrossSite
+	}
+	if c.Request().Header.ContentLength() == -1 {
+		switch c.Method() {
+		case fiber.MethodPost, fiber.MethodPut, fiber.MethodPatch:
+		default:
+			if _, err := s.kept(c); err != nil {
+				return err
+			}
+		}
+	}
+	return c.Next()
+}
+
+// headFault finds requests on whose length two servers could disagree (RFC 9112, 6.3 and 11.2: request smuggling).
+// framing.go ends most of them earlier, from the bytes; this looks at what fasthttp made of them, and it would serve
+// Content-Length beside Transfer-Encoding: chunked and take the rest for a request of its own.
+func headFault(header *fasthttp.RequestHeader) error {
 	var framing, hosts, lines int
 	for line := range bytes.Lines(header.RawHeaders()) {
 		if line[0] == ' ' || line[0] == '\t' || !bytes.HasSuffix(line, []byte("\r\n")) { // obs-fold, bare LF
@@ -27,7 +48,7 @@ func framingGuard(c *fiber.Ctx) error {
 			framing++
 		case bytes.EqualFold(name, []byte("transfer-encoding")):
 			framing++
-			if !bytes.EqualFold(bytes.TrimSpace(value), []byte("chunked")) || !header.IsHTTP11() {
+			if !bytes.EqualFold(bytes.Trim(value, " \t\r\n"), []byte("chunked")) || !header.IsHTTP11() {
 				return errFraming
 			}
 		}
@@ -35,10 +56,7 @@ func framingGuard(c *fiber.Ctx) error {
 	if framing > 1 || hosts > 1 || (hosts == 0 && header.IsHTTP11()) {
 		return errFraming
 	}
-	if crossSite(c) {
-		return errCrossSite
-	}
-	return c.Next()
+	return nil
 }
 
 // maxHeaders is how many header lines a request may have; their bytes are bounded by headerBytes.

@@ -73,7 +73,8 @@ func (l *listener) forget(c *clientConn) {
 // whether the client has left (operations-and-security.md 10, "Held reads and delivered").
 type clientConn struct {
 	net.Conn
-	from *listener
+	from    *listener
+	framing framing
 
 	written  atomic.Int64
 	writeErr atomic.Pointer[error] // the first
@@ -129,9 +130,19 @@ func (c *clientConn) settled() {
 	}
 }
 
+// Read passes on what is framed soundly and fails behind it, for good. fasthttp reads with one goroutine at a time.
 func (c *clientConn) Read(p []byte) (int, error) {
 	c.settled()
-	return c.Conn.Read(p)
+	if c.framing.broken {
+		return 0, errFraming
+	}
+	n, err := c.Conn.Read(p)
+	if sound := c.framing.see(p[:n]); sound < n {
+		if n, err = sound, nil; n == 0 {
+			err = errFraming
+		}
+	}
+	return n, err
 }
 
 func (c *clientConn) SetReadDeadline(t time.Time) error {

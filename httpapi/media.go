@@ -154,14 +154,14 @@ func parseQ(s string) (int, bool) {
 	return q, q <= 1000
 }
 
-func isToken(s string) bool {
+func isToken[T string | []byte](s T) bool {
 	for i := range len(s) {
 		b := s[i]
 		if b <= ' ' || b >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, b) >= 0 {
 			return false
 		}
 	}
-	return s != ""
+	return len(s) > 0
 }
 
 // splitList cuts a header's list at its commas, those inside quotes excepted.

@@ -254,16 +254,24 @@ func knownMethod(m string) bool {
 	return false
 }
 
-// expect refuses a body that is announced as too large before the client sends it.
+// expect refuses before the client sends its body what could not be taken afterwards.
 func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
-	if ctx.Request.Header.ContentLength() <= s.cfg.MaxBodyBytes {
+	length := ctx.Request.Header.ContentLength()
+	err := headFault(&ctx.Request.Header)
+	switch {
+	case err != nil:
+	case length > s.cfg.MaxBodyBytes:
+		err = tooLarge(s.cfg.MaxBodyBytes)
+	case !s.budget.fits(int64(length)):
+		err = errBudget
+	default:
 		return fasthttp.StatusContinue
 	}
 	c := s.app.AcquireCtx(ctx)
 	defer s.app.ReleaseCtx(c)
-	s.answerError(c, tooLarge(s.cfg.MaxBodyBytes))
+	s.answerError(c, err)
 	s.record(c, of(c))
-	return fasthttp.StatusRequestEntityTooLarge
+	return c.Response().StatusCode()
 }
 
 // answerUnparsed answers what fasthttp refused. Nothing of the request can be trusted, its id included, and nothing of
