@@ -312,7 +312,7 @@ func (i *Instance) Committed(ctx context.Context, parts []sluice.Partition) ([]s
 	}
 	defer i.leave()
 	if parts == nil {
-		parts = i.Assignment()
+		parts = i.assignment()
 	}
 	if len(parts) == 0 {
 		return nil, nil

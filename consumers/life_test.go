@@ -69,6 +69,31 @@ func TestAnIdleInstanceExpires(t *testing.T) {
 	})
 }
 
+// Whatever a client asks of an instance keeps it: some only look at the assignment while there is nothing to read.
+func TestEveryCallKeepsAnInstance(t *testing.T) {
+	inRoom(t, func(t *testing.T, r *room) {
+		r.k.topic("orders", 1)
+		i := r.subscribed("g", earliest, "orders")
+		for name, call := range map[string]func() error{
+			"assignment":   func() error { _, err := i.Assignment(); return err },
+			"subscription": func() error { _, err := i.Subscription(t.Context()); return err },
+			"committed":    func() error { _, err := i.Committed(t.Context(), nil); return err },
+			"commit":       func() error { _, err := i.Commit(t.Context()); return err },
+		} {
+			for range 2 {
+				time.Sleep(200 * time.Second)
+				if err := call(); err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+			}
+		}
+		time.Sleep(301 * time.Second)
+		r.wantGone(i, "expired after 300 s without a request")
+		_, err := i.Assignment()
+		r.wantKind(err, sluice.NotFound)
+	})
+}
+
 func TestAnAnswerOnItsWayHoldsTheClock(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		r.k.topic("orders", 1)

@@ -27,7 +27,7 @@ func TestAnAssignmentReadsAndCommitsWithoutMembers(t *testing.T) {
 		r.k.produce("orders", 1, "c")
 		i := r.create("g", earliest)
 		assign(t, i, 0)
-		if got := i.Assignment(); len(got) != 1 || got[0].Number != 0 {
+		if got := i.assignment(); len(got) != 1 || got[0].Number != 0 {
 			t.Fatal(got)
 		}
 		r.want(r.read(i, Want{MaxBytes: 1}), "a")

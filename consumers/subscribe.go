@@ -234,7 +234,15 @@ func (i *Instance) someTopic() string {
 }
 
 // Assignment is what the group lends to the instance now, or what it has taken.
-func (i *Instance) Assignment() []sluice.Partition {
+func (i *Instance) Assignment() ([]sluice.Partition, error) {
+	if err := i.enter(); err != nil {
+		return nil, err
+	}
+	defer i.leave()
+	return i.assignment(), nil
+}
+
+func (i *Instance) assignment() []sluice.Partition {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.member != nil && i.member.wish.Assigned != nil {

@@ -35,8 +35,12 @@ func (s *Server) showAssignment(c *fiber.Ctx, i *consumers.Instance) error {
 		Topic     string `json:"topic"`
 		Partition int32  `json:"partition"`
 	}
+	parts, err := i.Assignment()
+	if err != nil {
+		return err
+	}
 	all := []part{}
-	for _, p := range i.Assignment() {
+	for _, p := range parts {
 		all = append(all, part{p.Topic, p.Number})
 	}
 	return s.sendJSON(c, fiber.StatusOK, map[string][]part{"partitions": all})

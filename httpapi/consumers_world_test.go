@@ -375,7 +375,10 @@ func (p *pull) wantCommitted(group, topic string, number int32, want int64) {
 func (p *pull) awaitMembers(group string, bases []string, each int) {
 	p.t.Helper()
 	await(p.t, fmt.Sprintf("%d partitions for each", each), func() bool {
-		return !slices.ContainsFunc(bases, func(base string) bool { return len(p.instance(group, base).Assignment()) != each })
+		return !slices.ContainsFunc(bases, func(base string) bool {
+			parts, err := p.instance(group, base).Assignment()
+			return err != nil || len(parts) != each
+		})
 	})
 }
 
