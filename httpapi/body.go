@@ -24,8 +24,6 @@ type payload struct {
 const (
 	pooledBytes = 1 << 20 // larger buffers go back to the garbage collector
 	firstBytes  = 16 << 10
-	maxRatio    = 100 // of inflated to received bytes; honest JSON stays below 30
-	ratioFrom   = 1 << 20
 )
 
 var payloads = sync.Pool{New: func() any { return new(payload) }}
@@ -124,31 +122,25 @@ func (p *payload) fill(r io.Reader, size int64) error {
 }
 
 // inflate reads a gzip body of any number of members. The limit counts what comes in and what comes out: members may be
-// empty. A body that grows beyond all reason is cut off early: a bomb costs its sender more than us.
+// empty.
 func (p *payload) inflate(r io.Reader) error {
 	in := &counter{r: r, limit: p.limit}
 	z, err := gzip.NewReader(in)
 	if err != nil {
 		return gzipFailure(in, err)
 	}
-	return p.fill(&inflater{z: z, in: in, limit: p.limit}, -1)
+	return p.fill(&inflater{z: z, in: in}, -1)
 }
 
 type inflater struct {
-	z     *gzip.Reader
-	in    *counter
-	out   int64
-	limit int
+	z  *gzip.Reader
+	in *counter
 }
 
 func (i *inflater) Read(p []byte) (int, error) {
 	n, err := i.z.Read(p)
-	i.out += int64(n)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return n, gzipFailure(i.in, err)
-	}
-	if i.out > ratioFrom && i.out > maxRatio*i.in.n {
-		return n, tooLarge(i.limit)
 	}
 	return n, err
 }

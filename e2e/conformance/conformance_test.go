@@ -30,6 +30,8 @@ var sections = []struct {
 	rows func(*testing.T, *server)
 }{
 	{"1.1", httpRules},
+	{"1.2", bodies},
+	{"1.3", strictJSON},
 	{"5.1", creating},
 	{"5.2", oneRegistry},
 	{"5.3", baseURI},
