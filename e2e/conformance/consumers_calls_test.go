@@ -74,8 +74,18 @@ func (s *server) subscribed(t *testing.T, group, options string, topics ...strin
 func (s *server) assigned(t *testing.T, group, options, topic string, partitions ...int32) instance {
 	t.Helper()
 	i := s.create(t, group, options, bareV2)
-	i.expect(t, "POST", "/assignments", places(topic, partitions...), want{status: 204})
+	i.must(t, "POST", "/assignments", places(topic, partitions...), want{status: 204})
 	return i
+}
+
+// must is expect for what the rest of a row builds on.
+func (i instance) must(t *testing.T, method, path, body string, w want) answer {
+	t.Helper()
+	a := i.expect(t, method, path, body, w)
+	if a.status != w.status {
+		t.FailNow()
+	}
+	return a
 }
 
 // expect is a v2 call on the instance.
@@ -90,7 +100,7 @@ func (i instance) expect(t *testing.T, method, path, body string, w want) answer
 
 func (i instance) subscribe(t *testing.T, topics ...string) {
 	t.Helper()
-	i.expect(t, "POST", "/subscription", topicList(topics...), want{status: 204})
+	i.must(t, "POST", "/subscription", topicList(topics...), want{status: 204})
 }
 
 // holds waits until the instance has so many partitions.
@@ -98,7 +108,7 @@ func (i instance) holds(t *testing.T, n int) {
 	t.Helper()
 	eventually(t, 20*time.Second, fmt.Sprintf("%s has %d partitions", i.path, n), func() bool {
 		var doc struct{ Partitions []any }
-		i.expect(t, "GET", "/assignments", "", want{status: 200}).into(t, &doc)
+		i.must(t, "GET", "/assignments", "", want{status: 200}).into(t, &doc)
 		return len(doc.Partitions) == n
 	})
 }
@@ -133,7 +143,7 @@ func (g got) text(t *testing.T) string {
 // read is one read of v2.
 func (i instance) read(t *testing.T, query string) (all []got) {
 	t.Helper()
-	i.s.expect(t, request{method: "GET", path: i.path + "/records" + query, accept: bareV2}, want{status: 200}).into(t, &all)
+	i.must(t, "GET", "/records"+query, "", want{status: 200}).into(t, &all)
 	return all
 }
 
