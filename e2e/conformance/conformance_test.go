@@ -35,6 +35,8 @@ var sections = []struct {
 	{"5.1", creating},
 	{"5.2", oneRegistry},
 	{"5.3", baseURI},
+	{"5.4", life},
+	{"5.6", committing},
 }
 
 func TestConformance(t *testing.T) {
