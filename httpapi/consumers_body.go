@@ -42,6 +42,10 @@ func object(s *formats.Scanner, path string, field func(name []byte) error) erro
 	})
 }
 
+// mostElements of a list, and of the fields of a create request. What an instance is told it keeps, and Redis with it;
+// an element of three bytes would cost fifty that no budget counts.
+const mostElements = 10_000
+
 // array scans an array, or a null, which counts as no array at all.
 func array(s *formats.Scanner, path string, element func(path string) error) (given bool, err error) {
 	if null, err := s.Null(); null || err != nil {
@@ -50,7 +54,12 @@ func array(s *formats.Scanner, path string, element func(path string) error) (gi
 	if kind, err := s.Kind(); err != nil || kind != '[' {
 		return false, orWrongType(err, s, path, "an array")
 	}
-	return true, s.Array(func(i int) error { return element(fmt.Sprintf("%s[%d]", path, i)) })
+	return true, s.Array(func(i int) error {
+		if i == mostElements {
+			return errInvalid.saying("%s may not have more than %d elements", path, mostElements)
+		}
+		return element(fmt.Sprintf("%s[%d]", path, i))
+	})
 }
 
 func text(s *formats.Scanner, path string) (string, error) {
@@ -82,6 +91,9 @@ func parseOptions(body *payload) (map[string]any, error) {
 		kind, err := s.Kind()
 		if err != nil {
 			return err
+		}
+		if len(options) == mostElements { // long before, there was one that is unknown
+			return formats.UnknownField(name)
 		}
 		option := string(name)
 		switch kind {

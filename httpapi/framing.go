@@ -165,7 +165,7 @@ func (f *framing) chunk(line []byte) bool {
 		case b >= '0' && b <= '9':
 			digit = b - '0'
 		case b|0x20 >= 'a' && b|0x20 <= 'f':
-			digit = b|0x20 - 'a' + 10
+			digit = (b | 0x20) - 'a' + 10
 		default:
 			return false
 		}

@@ -39,6 +39,12 @@ func overKafka(t *testing.T, change ...func(*Config, *Needs)) *house {
 
 func overBrokers(t *testing.T, brokers []string, change ...func(*Config, *Needs)) *house {
 	t.Helper()
+	return overBrokersTuned(t, brokers, func(*Server) {}, change...)
+}
+
+// overBrokersTuned is overBrokers with a look at the server before it serves.
+func overBrokersTuned(t *testing.T, brokers []string, tune func(*Server), change ...func(*Config, *Needs)) *house {
+	t.Helper()
 	h := &house{}
 	c := kafka.Default()
 	c.Brokers = brokers
@@ -68,7 +74,7 @@ func overBrokers(t *testing.T, brokers []string, change ...func(*Config, *Needs)
 	needs := func(_ *Config, n *Needs) {
 		n.Topics, n.Producer, n.Kafka, n.Commits = h.admin, producer, h.admin, h.offsets
 	}
-	h.world = start(t, append([]func(*Config, *Needs){needs}, change...)...)
+	h.world = startTuned(t, tune, append([]func(*Config, *Needs){needs}, change...)...)
 	return h
 }
 

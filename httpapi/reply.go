@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/klauspost/compress/gzip"
@@ -43,8 +44,22 @@ func (s *Server) answerError(c *fiber.Ctx, err error) {
 	if f.closing || x.unread(c) {
 		s.closeAfterwards(c)
 	}
-	body, _ := encode(errorBody{f.code, f.message, f.detail, f.faults}) // strings and ints: cannot fail
+	body, _ := encode(errorBody{f.code, shortened(f.message), shortened(f.detail), f.faults}) // strings and ints: cannot fail
 	s.send(c, f.status, x.answer.name, body)
+}
+
+// mostText bounds what an answer repeats of a request, in bytes: a value that is not allowed may be megabytes.
+const mostText = 1 << 10
+
+func shortened(text string) string {
+	if len(text) <= mostText {
+		return text
+	}
+	cut := mostText
+	for !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + "…"
 }
 
 // unread says that a large body was left where it is: the client must be able to read the answer while it still sends.

@@ -136,8 +136,8 @@ func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*S
 		ReadBufferSize: headerBytes, ReadTimeout: headerPatience, IdleTimeout: idlePatience,
 		CaseSensitive: true, StrictRouting: false, UnescapePath: false, ETag: false,
 		ServerHeader: "", DisableStartupMessage: true, DisableDefaultContentType: true,
-		ErrorHandler: func(c *fiber.Ctx, err error) error { // fasthttp could not even parse it
-			s.answerUnparsed(c, err)
+		ErrorHandler: func(c *fiber.Ctx, err error) error { // what the router says; observe answers everything else
+			s.answerUnparsed(c, failureOf(classic, err))
 			return nil
 		},
 	})
@@ -152,6 +152,7 @@ func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*S
 		return fasthttp.RequestConfig{}
 	}
 	server.ExpectHandler = s.expect
+	server.ErrorHandler = s.unparsed
 	server.Handler = s.route(s.app.Handler())
 	return s, nil
 }
@@ -274,10 +275,24 @@ func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
 	return c.Response().StatusCode()
 }
 
+// unparsed takes the place of fiber's handler, which looks for "timeout" in the error's text: and that quotes the request.
+func (s *Server) unparsed(ctx *fasthttp.RequestCtx, err error) {
+	f := errFraming
+	netErr, isNet := errors.AsType[net.Error](err)
+	switch {
+	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
+		f = errHeaderTooLarge
+	case errors.Is(err, fasthttp.ErrTimeout), isNet && netErr.Timeout():
+		f = errRequestTimeout
+	}
+	c := s.app.AcquireCtx(ctx)
+	defer s.app.ReleaseCtx(c)
+	s.answerUnparsed(c, f)
+}
+
 // answerUnparsed answers what fasthttp refused. Nothing of the request can be trusted, its id included, and nothing of
 // the error may be told: it quotes the raw request, Authorization and all.
-func (s *Server) answerUnparsed(c *fiber.Ctx, err error) {
-	f := failureOf(classic, err)
+func (s *Server) answerUnparsed(c *fiber.Ctx, f *failure) {
 	x := &exchange{id: requestID(nil), start: time.Now(), method: "other"}
 	x.answer = typeJSON
 	c.Locals(exchangeKey{}, x)
