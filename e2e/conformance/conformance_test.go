@@ -37,6 +37,12 @@ var sections = []struct {
 	{"5.3", baseURI},
 	{"5.4", life},
 	{"5.6", committing},
+	{"5.7", readingRules},
+	{"6", readingV1},
+	{"7.2", subscribing},
+	{"7.2-seek", seeking},
+	{"7.3", recordsV2},
+	{"7.4", offsetsV2},
 }
 
 func TestConformance(t *testing.T) {
