@@ -107,7 +107,7 @@ func largeRecords(t *testing.T, s *server) {
 		if in := s.inKafka(t, topic, 0, 0, 1)[0]; !bytes.Equal(in.Value, largest) {
 			s.differ(t, "%d bytes in Kafka are not the ones produced", len(in.Value))
 		}
-		i := s.instance(t, bareV1, `{"format":"binary","auto.offset.reset":"smallest","consumer.request.timeout.ms":"20000"}`)
+		i := s.create(t, "", `{"format":"binary","auto.offset.reset":"smallest","consumer.request.timeout.ms":"20000"}`, bareV1).path
 		for _, path := range []string{"/topics/" + topic + "/partitions/0/messages?offset=0", i + "/topics/" + topic} {
 			a := s.expect(t, request{method: "GET", path: path}, want{status: 200, typ: binaryV1})
 			var got []struct{ Value []byte }

@@ -27,7 +27,7 @@ var client = &http.Client{
 type request struct {
 	method, path        string // the path as it shall stand on the wire, with its query
 	accept, contentType string
-	header              map[string]string // "Host" too
+	header              map[string]string // "Host" too; a zero byte parts the values of several lines
 	body                string
 	stream              io.Reader // instead of body: sent in chunks, its length not told
 }
@@ -131,7 +131,7 @@ func (s *server) try(ctx context.Context, r request) (answer, error) {
 			req.Host = value
 			continue
 		}
-		req.Header[http.CanonicalHeaderKey(name)] = []string{value}
+		req.Header[http.CanonicalHeaderKey(name)] = strings.Split(value, "\x00") // several lines of one name
 	}
 	began := time.Now()
 	resp, err := client.Do(req)

@@ -32,7 +32,7 @@ const okSlots = `{"offsets":[{"partition":"<any>","offset":"<any>","error_code":
 // httpRules is rest-api.md 1.1.
 func httpRules(t *testing.T, s *server) {
 	topic := s.kafka.Topic(t, "c11", 2)
-	i := s.instance(t, bareV2, `{"format":"binary"}`)
+	i := s.create(t, "", `{"format":"binary"}`, bareV2).path
 	s.expect(t, request{method: "POST", path: i + "/assignments", contentType: bareV2, body: fmt.Sprintf(`{"partitions":[{"topic":%q,"partition":0}]}`, topic)}, want{status: 204})
 	position := fmt.Sprintf(`{"partitions":[{"topic":%q,"partition":0}]}`, topic)
 	get := func(path string) request { return request{method: "GET", path: path} }
@@ -108,7 +108,11 @@ func everyPath(t *testing.T, s *server, topic, instance string) {
 		}
 		s.row(t, "HEAD "+r.path, func(t *testing.T) {
 			a := s.ask(t, request{method: "GET", path: path})
-			s.expect(t, request{method: "HEAD", path: path}, want{status: a.status, typ: a.header.Get("Content-Type"), header: map[string]string{"Content-Length": fmt.Sprint(len(a.body))}})
+			length := fmt.Sprint(len(a.body))
+			if r.path == "/topics" { // other parts make topics meanwhile
+				length = "*"
+			}
+			s.expect(t, request{method: "HEAD", path: path}, want{status: a.status, typ: a.header.Get("Content-Type"), header: map[string]string{"Content-Length": length}})
 		})
 	}
 }

@@ -90,7 +90,7 @@ func strictJSON(t *testing.T, s *server) {
 	})
 
 	// The same rules hold for the bodies of consumers.
-	i := s.instance(t, bareV2, "")
+	i := s.create(t, "", "", bareV2).path
 	for _, f := range []struct {
 		name, path, body string
 		want             want

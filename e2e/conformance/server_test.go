@@ -17,8 +17,9 @@ import (
 type server struct {
 	url      string
 	kafka    *backend.Broker
-	registry string // of schemas; "" where there is none
-	ours     bool   // started from this tree
+	registry string            // of schemas; "" where there is none
+	sandbox  *sandbox.Registry // the same, where it is ours
+	ours     bool              // started from this tree
 	report   *report
 }
 
@@ -45,7 +46,7 @@ func serverUnderTest(t *testing.T) *server {
 		}
 	})
 	kafka := backend.Kafka(t)
-	s := &server{kafka: kafka, registry: registry.URL, ours: true, report: newReport("sluice over " + kafka.Name)}
+	s := &server{kafka: kafka, registry: registry.URL, sandbox: registry, ours: true, report: newReport("sluice over " + kafka.Name)}
 	s.url = start(t, kafka.Brokers, "SLUICE_SCHEMA_REGISTRY_URL="+registry.URL).URL
 	return s
 }
