@@ -13,6 +13,7 @@ import (
 
 const (
 	askTime      = time.Second            // for one broker to name a coordinator, connecting included
+	doubtTime    = 500 * time.Millisecond // at most one second opinion in so long, for each costs a connection
 	skipTime     = 10 * time.Second       // a broker that did not is asked last for so long
 	refreshTime  = 30 * time.Second       // the list of brokers is read again, when somebody asks
 	restAfterAll = 200 * time.Millisecond // when no broker answered, the next callers get the same error for so long
@@ -32,6 +33,7 @@ type finder struct {
 	link    *link                // to the broker that answered last
 	allAt   time.Time            // when no broker at all answered
 	allErr  error
+	doubted time.Time // when a second opinion was asked for
 	closed  bool
 }
 
@@ -43,6 +45,12 @@ func newFinder(cfg *sarama.Config, dial dialer, seeds []string) *finder {
 
 // coordinator is the address of group's coordinator. The error is a sarama.KError when a broker answered with one.
 func (f *finder) coordinator(ctx context.Context, group string) (string, error) {
+	return f.another(ctx, group, "")
+}
+
+// another is coordinator for who has lost one and hopes for another. While the lost one is named still, a second broker
+// is asked: the first may be the last to hear who took over.
+func (f *finder) another(ctx context.Context, group, lost string) (string, error) {
 	select {
 	case f.turn <- struct{}{}:
 		defer func() { <-f.turn }()
@@ -55,8 +63,18 @@ func (f *finder) coordinator(ctx context.Context, group string) (string, error) 
 	if f.allErr != nil && time.Since(f.allAt) < restAfterAll {
 		return "", f.allErr
 	}
+	if lost != "" {
+		f.failed[lost] = time.Now() // it would hang again
+		if f.link != nil && f.link.addr == lost {
+			f.drop()
+		}
+	}
 	var errs []error
+	first := ""
 	for _, addr := range f.candidates() {
+		if first != "" && f.failedLately(addr) {
+			break // no second opinion is worth a second
+		}
 		answer, err := f.ask(ctx, addr, group)
 		if ctx.Err() != nil {
 			return "", fmt.Errorf("find coordinator: %w", ctx.Err())
@@ -66,7 +84,6 @@ func (f *finder) coordinator(ctx context.Context, group string) (string, error) 
 			errs = append(errs, err)
 			continue
 		}
-		delete(f.failed, addr)
 		f.allErr = nil
 		switch {
 		case !errors.Is(answer.Err, sarama.ErrNoError):
@@ -74,7 +91,14 @@ func (f *finder) coordinator(ctx context.Context, group string) (string, error) 
 		case answer.Coordinator == nil || answer.Coordinator.ID() < 0:
 			return "", fmt.Errorf("find coordinator: %w", sarama.ErrConsumerCoordinatorNotAvailable)
 		}
-		return answer.Coordinator.Addr(), nil
+		named := answer.Coordinator.Addr()
+		if named != lost || first != "" || time.Since(f.doubted) < doubtTime {
+			return named, nil
+		}
+		first, f.doubted = named, time.Now()
+	}
+	if first != "" {
+		return first, nil
 	}
 	f.allAt, f.allErr = time.Now(), fmt.Errorf("find coordinator: %w", errors.Join(errs...))
 	return "", f.allErr
@@ -88,7 +112,7 @@ func (f *finder) candidates() []string {
 		addr := f.brokers[i]
 		switch {
 		case f.link != nil && f.link.addr == addr: // first, below
-		case time.Since(f.failed[addr]) < skipTime:
+		case f.failedLately(addr):
 			stale = append(stale, addr)
 		default:
 			fresh = append(fresh, addr)
@@ -99,6 +123,8 @@ func (f *finder) candidates() []string {
 	}
 	return append(fresh, stale...)
 }
+
+func (f *finder) failedLately(addr string) bool { return time.Since(f.failed[addr]) < skipTime }
 
 // ask puts the question to one broker. A connection that was idle may have been closed by the broker meanwhile: that
 // one is opened again once.
@@ -129,6 +155,7 @@ func (f *finder) put(ctx context.Context, group string) (*sarama.FindCoordinator
 		f.drop()
 		return nil, err
 	}
+	delete(f.failed, l.addr)
 	if time.Since(f.read) > refreshTime {
 		f.refresh(ctx, l)
 	}

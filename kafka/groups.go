@@ -24,6 +24,7 @@ const (
 	heartbeatTime = 500 * time.Millisecond
 	callTime      = 3 * time.Second // for every call but join and sync
 	joinTime      = rebalanceTime + 5*time.Second
+	watchTime     = 500 * time.Millisecond // a call may take, before the finder is asked whether it waits at the right broker
 	drainTime     = 4 * time.Second  // that a session's func has after its context ended
 	leaveTime     = 2 * time.Second  // connecting included
 	recountTime   = 10 * time.Second // how often a leader looks whether partitions were added

@@ -18,11 +18,31 @@ type generation struct {
 	counts map[string]int32 // partitions by topic as the plan had them; nil unless this member leads
 }
 
-// join enters the next generation. If its first heartbeat is refused, it never began.
-func (m *member) join(ctx context.Context) (*generation, error) {
+// enter begins a session: that of a generation whose lease ran out, if it goes on, else that of the next one.
+func (m *member) enter(ctx context.Context, lapsed *generation) (*generation, error) {
 	if err := m.joins.Wait(ctx); err != nil {
 		return nil, err
 	}
+	if lapsed != nil {
+		return m.resume(ctx, lapsed)
+	}
+	return m.join(ctx)
+}
+
+// resume goes on with a generation whose lease ran out, which is right if the coordinator knows it still: nobody can have
+// been lent its partitions in between.
+func (m *member) resume(ctx context.Context, lapsed *generation) (*generation, error) {
+	sent, err := m.heartbeat(ctx, lapsed)
+	if err != nil {
+		return nil, err
+	}
+	gen := *lapsed
+	gen.sent = sent
+	return &gen, nil
+}
+
+// join enters the next generation. If its first heartbeat is refused, it never began.
+func (m *member) join(ctx context.Context) (*generation, error) {
 	linking, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	l, err := m.connect(linking)
@@ -59,13 +79,13 @@ func (m *member) join(ctx context.Context) (*generation, error) {
 }
 
 func (m *member) askToJoin(ctx context.Context, l *link) (*sarama.JoinGroupResponse, error) {
-	ask := sarama.NewJoinGroupRequest(m.groups.cfg.Version)
-	ask.GroupId, ask.MemberId, ask.ProtocolType = m.wish.Group, m.id, "consumer"
-	ask.SessionTimeout, ask.RebalanceTimeout = int32(sessionTime.Milliseconds()), int32(rebalanceTime.Milliseconds())
-	if err := protocolOf(ask, m.wish); err != nil {
+	q := sarama.NewJoinGroupRequest(m.groups.cfg.Version)
+	q.GroupId, q.MemberId, q.ProtocolType = m.wish.Group, m.id, "consumer"
+	q.SessionTimeout, q.RebalanceTimeout = int32(sessionTime.Milliseconds()), int32(rebalanceTime.Milliseconds())
+	if err := protocolOf(q, m.wish); err != nil {
 		return nil, fmt.Errorf("write the subscription: %w", err)
 	}
-	return call(ctx, l, joinTime, l.broker.JoinGroup, ask)
+	return ask(ctx, m, l, "JoinGroup", joinTime, l.broker.JoinGroup, q)
 }
 
 // lead makes the plan of the generation for all members, foreign ones included.
@@ -93,8 +113,8 @@ func (m *member) count(ctx context.Context, l *link, topics map[string]int32) (m
 	if len(topics) == 0 {
 		return counts, nil // a request without topics would mean all of them
 	}
-	ask := sarama.NewMetadataRequest(m.groups.cfg.Version, slices.Sorted(maps.Keys(topics)))
-	answer, err := call(ctx, l, callTime, l.broker.GetMetadata, ask)
+	q := sarama.NewMetadataRequest(m.groups.cfg.Version, slices.Sorted(maps.Keys(topics)))
+	answer, err := ask(ctx, m, l, "Metadata", callTime, l.broker.GetMetadata, q)
 	if err != nil {
 		return nil, err
 	}
@@ -109,16 +129,16 @@ func (m *member) count(ctx context.Context, l *link, topics map[string]int32) (m
 
 func (m *member) sync(ctx context.Context, l *link, gen *generation, shares map[string]map[string][]int32) error {
 	kind, protocol := "consumer", string(m.wish.Assignor)
-	ask := &sarama.SyncGroupRequest{
+	q := &sarama.SyncGroupRequest{
 		Version: 5, GroupId: m.wish.Group, MemberId: m.id, GenerationId: gen.number,
 		ProtocolType: &kind, ProtocolName: &protocol,
 	}
 	for _, id := range slices.Sorted(maps.Keys(shares)) {
-		if err := ask.AddGroupAssignmentMember(id, &sarama.ConsumerGroupMemberAssignment{Topics: shares[id]}); err != nil {
+		if err := q.AddGroupAssignmentMember(id, &sarama.ConsumerGroupMemberAssignment{Topics: shares[id]}); err != nil {
 			return fmt.Errorf("write the assignment: %w", err)
 		}
 	}
-	answer, err := call(ctx, l, joinTime, l.broker.SyncGroup, ask)
+	answer, err := ask(ctx, m, l, "SyncGroup", joinTime, l.broker.SyncGroup, q)
 	if err != nil {
 		return err
 	}

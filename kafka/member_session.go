@@ -116,7 +116,7 @@ func (m *member) heartbeat(ctx context.Context, gen *generation) (time.Time, err
 		return time.Time{}, err
 	}
 	sent := time.Now()
-	answer, err := call(ctx, l, callTime, l.broker.Heartbeat, &sarama.HeartbeatRequest{
+	answer, err := ask(ctx, m, l, "Heartbeat", callTime, l.broker.Heartbeat, &sarama.HeartbeatRequest{
 		Version: 4, GroupId: m.wish.Group, MemberId: m.id, GenerationId: gen.number,
 	})
 	if err != nil {
@@ -125,5 +125,6 @@ func (m *member) heartbeat(ctx context.Context, gen *generation) (time.Time, err
 	if answer.Err != sarama.ErrNoError {
 		return time.Time{}, fmt.Errorf("heartbeat: %w", answer.Err)
 	}
+	m.lost = ""
 	return sent, nil
 }

@@ -138,7 +138,7 @@ type replica struct {
 func (w *world) join(t testing.TB, c *Clients, name string) *replica {
 	t.Helper()
 	r := &replica{name: name, net: &lossyNet{}, done: make(chan struct{})}
-	groups := NewGroups(c, slog.New(slog.NewTextHandler(testLog{t, name}, nil)))
+	groups := NewGroups(c, slog.New(slog.NewTextHandler(testLog{t, name}, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	groups.dial = r.net.dial
 	var ctx context.Context
 	ctx, r.stop = context.WithCancel(t.Context())
@@ -190,6 +190,12 @@ func (r *replica) standstill() (worst time.Duration) {
 		worst = max(worst, h.began.Sub(r.sessions[i].over))
 	}
 	return worst
+}
+
+// begun is when the session after one began.
+func (r *replica) begun(after *holding) time.Time {
+	all := r.all()
+	return all[slices.Index(all, after)+1].began
 }
 
 // now is its living session, or nil.
