@@ -721,3 +721,37 @@ func TestTheCleanFlagOfAHandOverDoesNotOutliveTheLanesSleep(t *testing.T) {
 		}
 	})
 }
+
+// An overdue retry is spread over half a minute once, however often the partition changes hands meanwhile.
+func TestTakeoversInARowDoNotPutARetryOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const records = 20
+		hook := &endpoint{answer: func(d webhook.Delivery) (time.Duration, webhook.Outcome) {
+			if d.Attempt == 1 {
+				return 0, status(500)
+			}
+			return 0, status(200)
+		}}
+		h, r := one(t, hook, func(s *subscriptions.Subscription) { s.Delivery.Ordering = subscriptions.OrderNone })
+		defer func() { r.close() }()
+		for n := range records {
+			h.produce("t", fmt.Sprint(string(rune('a'+n)), 1))
+		}
+		time.Sleep(2 * time.Second) // all have failed, and that is committed
+		r.crash()
+		time.Sleep(10 * time.Second) // they are overdue when the next owner comes
+		r = h.replica(hook)
+		seat, took := r.seats.seat("t"), time.Now()
+		for gen := int32(5); time.Since(took) < spreadOver; gen += 2 { // neither the same nor the next: every lane begins anew
+			seat.begin(gen, 0)
+			time.Sleep(2 * time.Second)
+			seat.finish()
+		}
+		if n := len(hook.attempts()); n != 2*records {
+			t.Errorf("half a minute after the first takeover there were %d attempts of %d records", n, records)
+		}
+		if passed := len(hook.delivered()); passed != records {
+			t.Errorf("%d of %d were delivered", passed, records)
+		}
+	})
+}

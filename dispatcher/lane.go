@@ -12,6 +12,7 @@ import (
 // plan is what a lane needs to know of its subscription. A new one counts for what is not under way yet.
 type plan struct {
 	retries
+	Name     uint64 // a hash of the subscription's id
 	Ordering string
 	Window   int // most attempts in flight on this lane
 	MaxHoles int // what the commit metadata can tell
@@ -75,7 +76,7 @@ func newLane(p *plan, l *progress.Ledger, now time.Time, jitter func() float64) 
 		loading: none, asked: none, averaged: 1024,
 	}
 	for h := range l.Holes() {
-		j := &job{offset: h.Offset, attempts: h.Attempts, first: h.First, due: p.due(h.Attempts, h.First, now, jitter())}
+		j := &job{offset: h.Offset, attempts: h.Attempts, first: h.First, due: p.due(h.Attempts, h.First, now, turnOf(p.Name, h.Offset))}
 		n.jobs[j.offset] = j
 		if p.Ordering == subscriptions.OrderKey {
 			n.rebuild = append(n.rebuild, j.offset)

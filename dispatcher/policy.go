@@ -1,6 +1,8 @@
 package dispatcher
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"time"
 
 	"github.com/sluicegate/sluice/webhook"
@@ -12,6 +14,8 @@ const (
 	throttleFirst, throttleLast = time.Minute, 10 * time.Minute    // class T without Retry-After: doubling
 	gatewayFirst, gatewayLast   = time.Second, 30 * time.Second    // class G: ours, doubling
 	leastHold                   = time.Second                      // a Retry-After of 0 on a refusal is no invitation to a hot loop
+	spreadOver                  = 30 * time.Second                 // what is overdue at a takeover
+	handOver                    = 3 * time.Second                  // that a partition may be nobody's while it changes hands in order
 )
 
 // retries is what a subscription says about trying again.
@@ -129,8 +133,10 @@ func (r retries) asked(f facts) time.Duration {
 }
 
 // due is when a record parked by a predecessor may be sent: the first attempt and the schedule elapsed since then. What
-// is past is spread over half a minute, so that a takeover is no burst.
-func (r retries) due(attempts int, first, now time.Time, jitter float64) time.Time {
+// is past is spread over half a minute, so that a takeover is no burst: each record has a turn of its own, in [0, 1), in
+// every half minute of the clock. Whoever takes over before that moment finds the same one, so that takeovers in a row do
+// not put a retry off again and again.
+func (r retries) due(attempts int, first, now time.Time, turn float64) time.Time {
 	if attempts == 0 {
 		return time.Time{}
 	}
@@ -141,7 +147,21 @@ func (r retries) due(attempts int, first, now time.Time, jitter float64) time.Ti
 	if at.After(now) {
 		return at
 	}
-	return now.Add(time.Duration(jitter * float64(30*time.Second)))
+	since := now.Add(-handOver) // a moment that came while nobody could send is now
+	at = since.Truncate(spreadOver).Add(time.Duration(turn * float64(spreadOver)))
+	if at.Before(since) {
+		at = at.Add(spreadOver)
+	}
+	return at
+}
+
+// turnOf is when in each half minute an overdue record of a subscription may be sent, the same on every replica.
+func turnOf(subscription uint64, offset int64) float64 {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], subscription)
+	binary.BigEndian.PutUint64(b[8:], uint64(offset))
+	sum := sha256.Sum256(b[:]) // only of what is overdue; FNV would give neighbours neighbouring turns
+	return float64(binary.BigEndian.Uint32(sum[:])) / (1 << 32)
 }
 
 // spread is d ±20 %.

@@ -116,6 +116,11 @@ func TestAParkedRecordOfAPredecessorKeepsItsPlaceInTheSchedule(t *testing.T) {
 	if got := default4.due(1, first, noon, 0.5); !got.Equal(noon.Add(15 * time.Second)) {
 		t.Errorf("a past one is due %v", got)
 	}
+	for now := noon; now.Before(noon.Add(15*time.Second + handOver)); now = now.Add(time.Second) { // whoever takes over meanwhile
+		if got := default4.due(1, first, now, 0.5); !got.Equal(noon.Add(15 * time.Second)) {
+			t.Errorf("taken over at %v, a past one is due %v", now, got)
+		}
+	}
 	if got := default4.due(0, time.Time{}, noon, 0.5); got.After(noon) {
 		t.Errorf("one that was never charged waits until %v", got)
 	}

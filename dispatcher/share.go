@@ -32,7 +32,7 @@ type share struct {
 func planOf(s *subscriptions.Subscription, holes int) *plan {
 	p := &plan{
 		retries:  retries{ClientAttempts: clientErrorAttempts, MaxAge: maxAge, RetryAfterCap: retryAfterCap},
-		Ordering: s.Delivery.Ordering, Window: max(s.Delivery.MaxInFlight, 1), MaxHoles: holes, MaxSpan: maxSpan,
+		Name: keyHash([]byte(s.ID)), Ordering: s.Delivery.Ordering, Window: max(s.Delivery.MaxInFlight, 1), MaxHoles: holes, MaxSpan: maxSpan,
 	}
 	for _, wait := range s.Retry.Schedule {
 		p.Schedule = append(p.Schedule, wait.Std())
