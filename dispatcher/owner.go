@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -132,10 +133,14 @@ func (o *owner) take(s sluice.Session) []*claim {
 	return lent
 }
 
-// release is the end of a session: nothing new, a second for what is in flight, a last commit.
+// release is the end of a session: nothing new, a second for what is in flight, a last commit. Where the lease ran out
+// nothing may be committed any more, so nothing is waited for.
 func (o *owner) release(lent []*claim) {
 	for _, c := range lent {
 		c.suspend()
+	}
+	if !slices.ContainsFunc(lent, (*claim).leased) {
+		return
 	}
 	land(lent, time.After(landWithin))
 	ctx, cancel := context.WithTimeout(context.Background(), commitWithin)
