@@ -38,7 +38,9 @@ var sections = []struct {
 	{"2.3", accepts},
 	{"3", metadata},
 	{"4.1", produceRequests},
+	{"4.2", formatRows},
 	{"4.4", faults},
+	{"4.5", delivery},
 	{"5.1", creating},
 	{"5.2", oneRegistry},
 	{"5.3", baseURI},
@@ -50,6 +52,10 @@ var sections = []struct {
 	{"7.2-seek", seeking},
 	{"7.3", recordsV2},
 	{"7.4", offsetsV2},
+	{"8", browsing},
+	{"14", complaints},
+	{"15.3", roundTrips},
+	{"15.4", goingOn},
 }
 
 func TestConformance(t *testing.T) {
