@@ -19,11 +19,15 @@ var openAPI []byte
 // tells that server and this version (operations-and-security.md 2.3).
 func (s *Server) document(c *fiber.Ctx) error {
 	file := openAPI
-	if server, ok := originalServer(c.Get("X-Original-Request-URL")); ok {
+	server, named := originalServer(c.Get("X-Original-Request-URL"))
+	if named {
 		file = bytes.Replace(file, []byte("\n  - url: /\n"), []byte("\n  - url: "+server+"\n"), 1)
 		if semverForm.MatchString(s.cfg.Build.Version) {
 			file = bytes.Replace(file, []byte("\n  version: 0.0.0\n"), []byte("\n  version: "+s.cfg.Build.Version+"\n"), 1)
 		}
+	}
+	if base := s.basePath(c); base != "" && !named { // nobody in front has said more
+		file = bytes.Replace(file, []byte("\n  - url: /\n"), []byte("\n  - url: "+base+"\n"), 1)
 	}
 	s.send(c, fiber.StatusOK, "application/yaml", file)
 	return nil

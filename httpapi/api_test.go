@@ -13,7 +13,7 @@ import (
 // allRoutes is the table with every need there.
 func allRoutes() []string {
 	kafka := newFakeKafka()
-	s := &Server{needs: Needs{Topics: kafka, Producer: kafka, Kafka: kafka, Store: &fakeStore{}}}
+	s := &Server{cfg: Default(), needs: Needs{Topics: kafka, Producer: kafka, Kafka: kafka, Store: &fakeStore{}}}
 	needs := reflect.ValueOf(&s.needs).Elem()
 	for i := range needs.NumField() {
 		if f := needs.Field(i); f.Kind() == reflect.Pointer && f.IsNil() {

@@ -18,8 +18,8 @@ type PullConfig struct {
 	BaseURI             string   `name:"base-uri" env:"SLUICE_BASE_URI" default:"absolute" enum:"absolute,relative" help:"relative leaves scheme and host out of base_uri."`
 	BaseURIPrefix       string   `name:"base-uri-prefix" env:"SLUICE_BASE_URI_PREFIX" default:"off" enum:"off,forwarded" help:"forwarded puts X-Forwarded-Prefix into base_uri; clients that add their prefix themselves would then have it twice."`
 	TrustedProxies      []string `name:"trusted-proxies" env:"SLUICE_TRUSTED_PROXIES" default:"127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,fc00::/7,fe80::/10" help:"Who may say by Forwarded and X-Forwarded-* what the client asked for."`
-	AdvertisedListeners []string `name:"advertised-listeners" env:"KAFKA_REST_ADVERTISED_LISTENERS,RP_ADVERTISED_LISTENERS" hidden:"" help:"The classic proxy's advertised.listeners."`
-	HostName            string   `name:"host-name" env:"KAFKA_REST_HOST_NAME,RP_HOST_NAME" hidden:"" help:"The classic proxy's host.name: host or host:port."`
+	AdvertisedListeners []string `name:"advertised-listeners" hidden:"" help:"The classic proxy's advertised.listeners."`
+	HostName            string   `name:"host-name" hidden:"" help:"The classic proxy's host.name: host or host:port."`
 	RecordExtras        bool     `name:"record-extras" env:"SLUICE_RECORD_EXTRAS" default:"true" negatable:"" help:"Give records their timestamp and headers in v2."`
 	CommitOffsets       string   `name:"commit-offsets" env:"SLUICE_COMMIT_OFFSETS" default:"last" enum:"last,next" help:"What the offsets of a commit mean: the last record processed, or the next to read."`
 }
@@ -75,7 +75,7 @@ func prefixes(list []string) (all []netip.Prefix, err error) {
 func (s *Server) baseOf(c *fiber.Ctx) string {
 	pull := &s.cfg.Pull
 	if pull.BaseURI == "relative" {
-		return s.forwardedPrefix(c)
+		return s.linkPrefix(c)
 	}
 	if pull.BaseURL != "" {
 		return strings.TrimRight(pull.BaseURL, "/") + s.forwardedPrefix(c)
@@ -90,7 +90,10 @@ func (s *Server) baseOf(c *fiber.Ctx) string {
 	}
 	for _, l := range pull.AdvertisedListeners {
 		if strings.HasPrefix(l, scheme+"://") {
-			return strings.TrimRight(l, "/") + s.forwardedPrefix(c)
+			if u, err := url.Parse(l); err == nil && strings.Trim(u.Path, "/") != "" { // the prefix is in it
+				return strings.TrimRight(l, "/") + s.forwardedPrefix(c)
+			}
+			return strings.TrimRight(l, "/") + s.linkPrefix(c)
 		}
 	}
 	switch {
@@ -99,7 +102,7 @@ func (s *Server) baseOf(c *fiber.Ctx) string {
 	case s.trusted(c):
 		scheme, host = forwarded(c, scheme, host)
 	}
-	return scheme + "://" + host + s.forwardedPrefix(c)
+	return scheme + "://" + host + s.linkPrefix(c)
 }
 
 // hostName adds our port to the configured name if that has none, but only for a client that needed one itself.
@@ -188,6 +191,16 @@ func isPort(s string) bool {
 		}
 	}
 	return s != "" && len(s) <= 5
+}
+
+// linkPrefix is what stood before the path of this request where its client sent it: what a proxy has stripped, if that
+// is to be put back, and the base path. A proxy that names the base path and does not strip it says it a second time.
+func (s *Server) linkPrefix(c *fiber.Ctx) string {
+	stripped, base := s.forwardedPrefix(c), s.basePath(c)
+	if base != "" && strings.HasSuffix(stripped, base) {
+		return stripped
+	}
+	return stripped + base
 }
 
 // forwardedPrefix is the path that a proxy has stripped, if it is to be put back.

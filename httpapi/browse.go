@@ -31,6 +31,9 @@ func (s *Server) browse(known version) fiber.Handler {
 		if named, ok := s.format(n.answer.format); ok {
 			format = named
 		}
+		if err := s.cfg.API.servesFormat(fiber.MethodGet, of(c).route, format.String()); err != nil {
+			return err
+		}
 		look, at, err := lookOf(c, known)
 		if err != nil {
 			return err

@@ -14,15 +14,22 @@ type Config struct {
 	InflightBytes int64         `name:"inflight-bytes" env:"SLUICE_INFLIGHT_BYTES" default:"268435456" help:"Memory for request bodies of the whole process; beyond it requests are answered with 503 and Retry-After."`
 	ProduceStatus string        `name:"produce-status" env:"SLUICE_PRODUCE_STATUS" default:"classic" enum:"classic,strict" help:"Status of a produce whose records all failed: classic answers 200, strict says what went wrong."`
 	Gzip          bool          `name:"gzip" env:"SLUICE_GZIP" default:"true" negatable:"" help:"Compress answers of 1 KiB and more for clients that accept gzip."`
+	BasePath      string        `name:"base-path" env:"SLUICE_BASE_PATH" default:"" placeholder:"/PATH" help:"Serve everything under this path as well, e.g. /__kafka-rest-proxy-msk, for a router that does not strip it."`
+	IdleTimeout   time.Duration `name:"idle-timeout" env:"SLUICE_IDLE_TIMEOUT" default:"180s" help:"How long a connection without a request stays open; clients close theirs at 120s, and the server must not be first."`
+	MaxHeader     int           `name:"max-header-bytes" env:"SLUICE_MAX_HEADER_BYTES" default:"16384" help:"Most that all headers of a request take together."`
 	GTGKafkaGrace time.Duration `name:"gtg-kafka-grace" env:"SLUICE_GTG_KAFKA_GRACE" default:"30s" help:"How long Kafka may be out of reach before /__gtg says so."`
 	AppName       string        `name:"app-name" env:"APP_NAME" default:"UPP - MSK Kafka REST Proxy (Sluice)" help:"Name in /__health."`
 	SystemCode    string        `name:"app-system-code" env:"APP_SYSTEM_CODE" default:"msk-kafka-proxy" help:"System code in /__health and its runbook link."`
 	PanicGuideURL string        `name:"panic-guide-url" env:"PANIC_GUIDE_URL" default:"https://runbooks.ftops.tech" help:"Where the runbooks linked from /__health live."`
 
 	Pull PullConfig `embed:""`
+	CORS CORSConfig `embed:""`
+	API  APIConfig  `embed:""`
 
 	Build Build `kong:"-"`
 }
+
+const minIdle = 180 * time.Second
 
 // Build is what the linker was told about this binary (operations-and-security.md 2.2).
 type Build struct {
@@ -38,7 +45,7 @@ func Default() Config {
 	return Config{
 		Listen: ":8082", MaxBodyBytes: 24 << 20, InflightBytes: 256 << 20, ProduceStatus: "classic", Gzip: true,
 		GTGKafkaGrace: 30 * time.Second, AppName: "UPP - MSK Kafka REST Proxy (Sluice)", SystemCode: "msk-kafka-proxy",
-		PanicGuideURL: "https://runbooks.ftops.tech", Pull: defaultPull(),
+		PanicGuideURL: "https://runbooks.ftops.tech", IdleTimeout: minIdle, MaxHeader: 16 << 10, Pull: defaultPull(), API: APIConfig{V2: true},
 	}
 }
 
@@ -63,8 +70,17 @@ func (c Config) Validate() error {
 		return fmt.Errorf("inflight-bytes must be at least max-body-bytes (%d), or the largest body could never be taken", c.MaxBodyBytes)
 	case c.ProduceStatus != "classic" && c.ProduceStatus != "strict":
 		return errors.New("produce-status must be classic or strict")
+	case c.IdleTimeout < minIdle:
+		return errors.New("idle-timeout must be at least 180s: clients close their idle connections at 120s, and a server that is first makes requests fail")
+	case c.MaxHeader < 4<<10 || c.MaxHeader > 1<<20:
+		return errors.New("max-header-bytes must lie between 4096 and 1048576")
 	case c.GTGKafkaGrace < 0:
 		return errors.New("gtg-kafka-grace must not be negative")
 	}
-	return c.Pull.validate()
+	for _, err := range []error{c.validateBasePath(), c.Pull.validate(), c.CORS.validate(), c.API.validate()} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -67,6 +67,9 @@ func (s *Server) read(c *fiber.Ctx, i *consumers.Instance, known version, read f
 	if err != nil {
 		return err
 	}
+	if err := s.cfg.API.servesFormat(fiber.MethodGet, of(c).route, i.Format()); err != nil {
+		return err
+	}
 	timeout, maxBytes, err := readLimits(c)
 	if err != nil {
 		return err

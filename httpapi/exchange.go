@@ -60,6 +60,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	if conn, ok := c.Context().Conn().(*clientConn); ok {
 		conn.linger.Store(false)
 	}
+	s.cors(c)
 	if err := s.guarded(c); err != nil {
 		s.answerError(c, err)
 	}

@@ -73,6 +73,9 @@ func (s *Server) forward(c *fiber.Ctx, base, owner string) error {
 	}
 	req.Host = string(c.Request().Header.Host())
 	req.Header.Set(fiber.HeaderXRequestID, x.id)
+	if s.basePath(c) != "" {
+		req.Header.Set(headerReplicaPrefixed, "1")
+	}
 	res, err := s.forwarder.Do(req)
 	if err != nil {
 		gone := context.Cause(ctx)
@@ -177,6 +180,7 @@ func (s *Server) passOn(c *fiber.Ctx, res *http.Response, base string, stop func
 		if err != nil {
 			c.Response().Reset()
 			c.Set(fiber.HeaderXRequestID, of(c).id)
+			s.cors(c)
 			return errAskAgain // nothing was written yet; a receipt will not come, so the owner gives it again
 		}
 		c.Response().SetBodyRaw(whole)

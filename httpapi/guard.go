@@ -13,7 +13,7 @@ func (s *Server) guard(c *fiber.Ctx) error {
 	if err := headFault(&c.Request().Header); err != nil {
 		return err
 	}
-	if crossSite(c) {
+	if crossSite(c) && !s.cfg.CORS.allows(c.Get(fiber.HeaderOrigin)) {
 		return errCrossSite
 	}
 	if c.Request().Header.ContentLength() == -1 {
@@ -59,7 +59,7 @@ func headFault(header *fasthttp.RequestHeader) error {
 	return nil
 }
 
-// maxHeaders is how many header lines a request may have; their bytes are bounded by headerBytes.
+// maxHeaders is how many header lines a request may have; their bytes are bounded by Config.MaxHeader.
 const maxHeaders = 100
 
 // crossSite finds what another web site makes a browser send (Fetch Metadata, W3C): a body without a media type needs

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/sluicegate/sluice/formats"
@@ -36,29 +37,46 @@ type offer struct {
 	embedded         []media          // of each embedded format
 	bodies           map[string]media // what a request body may have (rest-api.md 2.2)
 	plainV1, plainV2 []media          // what every route but the reads offers, best first
+	bare             int              // how many of those name no embedded format; they come first
 }
 
 var (
-	offerPlain   = newOffer([]formats.Format{formats.Binary, formats.JSON, formats.Text})
-	offerSchemas = newOffer([]formats.Format{formats.Binary, formats.JSON, formats.Text, formats.Avro, formats.JSONSchema, formats.Protobuf})
+	offerPlain   = offerOf(false, true)
+	offerSchemas = offerOf(true, true)
 )
 
+// offerOf is what a server knows with or without a registry, and with or without version 2.
+func offerOf(schemas, withV2 bool) *offer {
+	all := []formats.Format{formats.Binary, formats.JSON, formats.Text}
+	if schemas {
+		all = append(all, formats.Avro, formats.JSONSchema, formats.Protobuf)
+	}
+	return newOffer(all, withV2)
+}
+
 // newOffer lists the types of each format: v1 had binary, json and avro, v2 has all.
-func newOffer(all []formats.Format) *offer {
+func newOffer(all []formats.Format, withV2 bool) *offer {
 	o := &offer{bodies: map[string]media{"application/octet-stream": {"application/octet-stream", "", noVersion}}}
 	for _, f := range all {
 		if f == formats.Binary || f == formats.JSON || f == formats.Avro {
 			o.embedded = append(o.embedded, media{"application/vnd.kafka." + f.String() + ".v1+json", f.String(), v1})
 		}
-		o.embedded = append(o.embedded, media{"application/vnd.kafka." + f.String() + ".v2+json", f.String(), v2})
+		if withV2 {
+			o.embedded = append(o.embedded, media{"application/vnd.kafka." + f.String() + ".v2+json", f.String(), v2})
+		}
 	}
 	for _, f := range all {
 		o.embedded = append(o.embedded, media{"application/vnd.kafka." + f.String() + "+json", f.String(), noVersion})
 	}
-	for _, m := range append([]media{typeV1, typeV2, typeKafka, typeJSON}, o.embedded...) {
+	first, second := []media{typeV1, typeV2, typeKafka, typeJSON}, []media{typeV2, typeV1, typeKafka, typeJSON}
+	if !withV2 {
+		first = []media{typeV1, typeKafka, typeJSON}
+		second = first
+	}
+	for _, m := range slices.Concat(first, o.embedded) {
 		o.bodies[m.name] = m
 	}
-	o.plainV1, o.plainV2 = o.order(typeV1, typeV2, v1), o.order(typeV2, typeV1, v2)
+	o.plainV1, o.plainV2, o.bare = o.order(first, v1), o.order(second, v2), len(first)
 	return o
 }
 

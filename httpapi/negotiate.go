@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -28,8 +29,8 @@ func (o *offer) plain(v version) []media {
 	return o.plainV1
 }
 
-func (o *offer) order(first, second media, v version) []media {
-	offers := []media{first, second, typeKafka, typeJSON}
+func (o *offer) order(bare []media, v version) []media {
+	offers := slices.Clone(bare)
 	for _, other := range []bool{false, true} {
 		for _, m := range o.embedded {
 			if (m.version != v) == other {
@@ -55,7 +56,7 @@ func (o *offer) read(format string, v version) (offers, others []media) {
 			others = append(others, m)
 		}
 	}
-	return append(offers, o.plain(v)[:4]...), others
+	return append(offers, o.plain(v)[:o.bare]...), others
 }
 
 // choose picks from offers by Accept (rest-api.md 2.3): for each offer the weight of the most specific range that

@@ -34,6 +34,9 @@ func (s *Server) produce(c *fiber.Ctx, path int32) error {
 	if x.badType {
 		return errUnsupportedMedia
 	}
+	if err := s.cfg.API.servesFormat(c.Method(), x.route, x.request.format); err != nil {
+		return err
+	}
 	topic, err := topicName(c)
 	if err != nil {
 		return err

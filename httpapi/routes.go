@@ -74,7 +74,7 @@ func (s *Server) routes() []route {
 	if s.needs.Streams != nil {
 		rows = append(rows, s.eventRoutes()...)
 	}
-	return rows
+	return slices.DeleteFunc(rows, func(r route) bool { return !s.cfg.API.has(r.method, r.path) })
 }
 
 // register gives the table to the router. Each path also answers OPTIONS, each GET also HEAD; any other method of a
@@ -149,6 +149,7 @@ func (s *Server) otherMethod(path, allow string) fiber.Handler {
 		}
 		c.Set(fiber.HeaderAllow, allow)
 		if c.Method() == fiber.MethodOptions {
+			s.preflight(c)
 			c.Status(fiber.StatusNoContent)
 			return nil
 		}

@@ -102,8 +102,8 @@ type Server struct {
 const (
 	headerPatience = 10 * time.Second  // for headers and small bodies
 	bodyPatience   = 60 * time.Second  // for bodies above 64 KiB and chunked ones
-	idlePatience   = 180 * time.Second // above the 120 s of the clients, so that they close first
-	headerBytes    = 16 << 10          // all headers together; Last-Event-ID may be long
+	idlePatience   = 180 * time.Second // of our own connections to other replicas; see Config.IdleTimeout for theirs to us
+	headerBytes    = 1 << 20           // the most that Config.MaxHeader may say
 	streamedFrom   = 64 << 10
 	lookupPatience = 10 * time.Second // for one question to Kafka or Redis; they have shorter bounds of their own
 )
@@ -123,9 +123,7 @@ func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*S
 		reg = prometheus.NewRegistry()
 	}
 	s := &Server{cfg: c, needs: needs, log: log, budget: newBudget(c.inflight(), reg), metrics: newMetrics(reg)}
-	if s.types = offerPlain; needs.Schemas != nil {
-		s.types = offerSchemas
-	}
+	s.types = offerOf(needs.Schemas != nil, c.API.V2)
 	s.checks = newChecks(c, needs, log)
 	s.forwarder = newForwarder()
 	s.proxies, _ = prefixes(c.Pull.TrustedProxies) // Validate has read them
@@ -133,7 +131,7 @@ func New(c Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (*S
 	s.requests, s.cut = context.WithCancel(context.Background())
 	s.app = fiber.New(fiber.Config{
 		StreamRequestBody: true, BodyLimit: streamedFrom, DisablePreParseMultipartForm: true,
-		ReadBufferSize: headerBytes, ReadTimeout: headerPatience, IdleTimeout: idlePatience,
+		ReadBufferSize: c.MaxHeader, ReadTimeout: headerPatience, IdleTimeout: c.IdleTimeout,
 		CaseSensitive: true, StrictRouting: false, UnescapePath: false, ETag: false,
 		ServerHeader: "", DisableStartupMessage: true, DisableDefaultContentType: true,
 		ErrorHandler: func(c *fiber.Ctx, err error) error { // what the router says; observe answers everything else
@@ -238,6 +236,9 @@ func (s *Server) route(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 		path := ctx.URI().PathOriginal()
 		if clean := canonicalPath(path); len(clean) != len(path) {
 			ctx.URI().SetPathBytes(clean)
+		}
+		if s.cfg.BasePath != "" {
+			stripBasePath(ctx, s.cfg.BasePath)
 		}
 		if !knownMethod(string(ctx.Method())) {
 			ctx.SetUserValue(unknownMethod{}, string(ctx.Method()))

@@ -43,7 +43,7 @@ func (s *Server) createSubscription(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	c.Set(fiber.HeaderLocation, "/subscriptions/"+sub.ID)
+	c.Set(fiber.HeaderLocation, s.basePath(c)+"/subscriptions/"+sub.ID)
 	c.Set(fiber.HeaderETag, sub.ETag())
 	return s.sendJSON(c, fiber.StatusCreated, sub.Revealed())
 }
