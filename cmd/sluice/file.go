@@ -1,19 +1,17 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/alecthomas/kong"
 )
 
-// fromFile is the flag of the verbs that read a configuration file.
+// fromFile is the flags of the verbs that read configuration files.
 type fromFile struct {
-	Config string `name:"config" env:"SLUICE_CONFIG" placeholder:"FILE" help:"YAML file of settings, by the names of the flags. The environment and the flags win over it."`
+	Config     string `name:"config" env:"SLUICE_CONFIG" placeholder:"FILE" help:"YAML file of settings, by the names of the flags. The environment and the flags win over it."`
+	Properties string `name:"kafka-rest-properties" env:"SLUICE_KAFKA_REST_PROPERTIES" placeholder:"FILE" help:"Properties file of the Confluent REST Proxy. What it says, and KAFKA_REST_* and RP_* in the environment, counts where nothing of Sluice's own is set; docs/operations.md has the names."`
 }
 
 // settingsFile is the YAML file of --config, one setting a line by the name of its flag:
@@ -58,7 +56,7 @@ func (f *settingsFile) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag)
 		f.err = f.load(ctx)
 	}
 	s, ok := f.set[flag.Name]
-	if !ok || slices.ContainsFunc(flag.Envs, func(name string) bool { _, there := os.LookupEnv(name); return there }) {
+	if !ok || inEnvironment(flag) {
 		return nil, nil
 	}
 	f.used[flag.Name] = flag
@@ -90,7 +88,7 @@ func serveFlags(model *kong.Application) map[string]*kong.Flag {
 			continue
 		}
 		for _, flag := range verb.Flags {
-			if flag.Name != "config" && !flag.Hidden {
+			if flag.Name != "config" && flag.Name != "kafka-rest-properties" && !flag.Hidden {
 				all[flag.Name] = flag
 			}
 		}
@@ -98,34 +96,15 @@ func serveFlags(model *kong.Application) map[string]*kong.Flag {
 	return all
 }
 
-// blame gives the reason why a configuration is invalid the line it comes from, if the file is at fault: the setting
-// without which all would be well, or, when more is wrong than one, the one that the reason names.
-func (f *settingsFile) blame(reason error) error {
-	parsing, ok := errors.AsType[*kong.ParseError](reason)
-	if !ok || parsing.Context == nil || parsing.Context.Selected() == nil {
-		return reason
-	}
-	config, ok := parsing.Context.Selected().Target.Addr().Interface().(interface{ Validate() error })
-	if !ok || config.Validate() == nil {
-		return reason
-	}
-	fault, at := config.Validate().Error(), 0
+// inEnvironment says that a variable of Sluice's own sets the flag.
+func inEnvironment(flag *kong.Flag) bool {
+	return slices.ContainsFunc(flag.Envs, func(name string) bool { _, there := os.LookupEnv(name); return there })
+}
+
+// origins are the settings that the file has given, each by itself.
+func (f *settingsFile) origins() (all []origin) {
 	for name, flag := range f.used {
-		was := reflect.ValueOf(flag.Target.Interface())
-		if flag.Reset() != nil {
-			continue
-		}
-		err := config.Validate()
-		flag.Target.Set(was)
-		switch line := f.set[name].line; {
-		case err == nil:
-			return &fileError{f.path, line, fault}
-		case err.Error() != fault && strings.Contains(fault, name):
-			at = line
-		}
+		all = append(all, origin{[]*kong.Flag{flag}, func(text string) error { return &fileError{f.path, f.set[name].line, text} }})
 	}
-	if at == 0 {
-		return reason
-	}
-	return &fileError{f.path, at, fault}
+	return all
 }

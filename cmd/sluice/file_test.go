@@ -101,8 +101,8 @@ func TestWhoWins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := verbs.Serve.Kafka.Brokers; !slices.Equal(got, []string{"legacy:9092"}) {
-		t.Errorf("brokers %v: a variable's other name is the environment as well", got)
+	if got := verbs.Serve.Kafka.Brokers; !slices.Equal(got, []string{"a:9092", "b:9092"}) {
+		t.Errorf("brokers %v: a legacy name counts only where nothing of Sluice's own is set", got)
 	}
 	if !verbs.Serve.HTTP.Gzip {
 		t.Error("gzip is false in the file and true in the environment")

@@ -44,16 +44,17 @@ func run(ctx context.Context, args []string) error {
 	return verb.Run()
 }
 
-// parse reads the command line, the environment and the file of --config, in which whoever comes first wins. What none
-// of them sets keeps the rooms' own defaults.
+// parse reads the command line, the environment, the file of --config and what the classic proxy was told, in which
+// whoever comes first wins. What none of them sets keeps the rooms' own defaults.
 func parse(ctx context.Context, args []string) (*kong.Context, *cli, error) {
 	verbs := &cli{Serve: serve{Config: gateway.Default()}, Migrate: migrate{Stores: gateway.Default().Stores}}
-	file := &settingsFile{}
+	file, old := &settingsFile{}, &legacySettings{}
 	parser, err := kong.New(verbs, kong.Name("sluice"),
 		kong.Description("Sluice is a gateway in front of Apache Kafka: the REST proxy, webhooks and server-sent events."),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		durations,
-		kong.Resolvers(file),
+		kong.Bind(old),
+		kong.Resolvers(old, file), // of two that know a flag, kong takes the last
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		return nil, nil, err
@@ -62,8 +63,10 @@ func parse(ctx context.Context, args []string) (*kong.Context, *cli, error) {
 	switch {
 	case file.err != nil:
 		return nil, nil, file.err
+	case old.err != nil:
+		return nil, nil, old.err
 	case err != nil:
-		return nil, nil, file.blame(err)
+		return nil, nil, old.explain(blame(err, origins(err, old, file)))
 	}
 	return verb, verbs, unknownSettings(parser.Model, os.Environ())
 }

@@ -13,9 +13,11 @@ type serve struct {
 }
 
 // Run serves until ctx ends, then drains.
-func (s serve) Run(ctx context.Context) error {
+func (s serve) Run(ctx context.Context, old *legacySettings) error {
 	s.HTTP.Build = build()
-	g, err := gateway.New(ctx, s.Config, gateway.NewLogger(os.Stdout, s.LogLevel))
+	log := gateway.NewLogger(os.Stdout, s.LogLevel)
+	old.report(log)
+	g, err := gateway.New(ctx, s.Config, log)
 	if err != nil {
 		return err
 	}

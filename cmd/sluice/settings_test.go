@@ -19,7 +19,7 @@ func clean(t *testing.T, env map[string]string) {
 	t.Helper()
 	for _, pair := range os.Environ() {
 		name, value, _ := strings.Cut(pair, "=")
-		if strings.HasPrefix(name, "SLUICE_") || name == "KAFKA_ADDRESS" || name == "LOG_LEVEL" || name == "APP_NAME" || name == "KUBERNETES_SERVICE_HOST" {
+		if strings.HasPrefix(name, "SLUICE_") || strings.HasPrefix(name, "KAFKA_") || strings.HasPrefix(name, "RP_") || name == "KAFKAREST_HEAP_OPTS" || name == "LOG_LEVEL" || name == "APP_NAME" || name == "KUBERNETES_SERVICE_HOST" {
 			t.Setenv(name, value) // so that it comes back
 			if err := os.Unsetenv(name); err != nil {
 				t.Fatal(err)
