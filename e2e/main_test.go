@@ -3,6 +3,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,6 +28,12 @@ func TestMain(m *testing.M) {
 		binary, err = peers.Build(context.Background(), dir)
 	}
 	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	// Faults mostly wait, so three of them at a time are no load for two cores. The flags are not parsed yet: -parallel
+	// decides still.
+	if err := flag.Set("test.parallel", "3"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
