@@ -1,7 +1,6 @@
 package formats
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -105,7 +104,7 @@ func (f Format) Append(dst, b []byte) ([]byte, error) {
 		return append(dst, "null"...), nil
 	case f == Binary:
 		dst = append(dst, '"')
-		dst = base64.StdEncoding.AppendEncode(dst, b)
+		dst = appendBase64(dst, b)
 		return append(dst, '"'), nil
 	case f.NeedsSchema():
 		return dst, &sluice.Error{Kind: sluice.Internal, Msg: "a format with schemas was read without a registry"}
