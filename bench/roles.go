@@ -59,7 +59,10 @@ func playGateway() (err error) {
 	defer func() { err = errors.Join(err, profile.Close()) }()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	g, err := gateway.New(ctx, config, gateway.NewLogger(os.Stdout, config.LogLevel))
+	lines := gateway.NewLines(os.Stdout)
+	defer func() { err = errors.Join(err, lines.Close()) }()
+	log := gateway.NewLogger(lines, config.LogLevel)
+	g, err := gateway.New(ctx, config, log)
 	if err != nil {
 		return err
 	}

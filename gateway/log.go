@@ -5,12 +5,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 )
 
-// NewLogger writes one JSON object a line: time (RFC 3339 with nanoseconds), level (debug, info, warning, error), msg,
-// service_name (APP_NAME), and what the line is about. An unknown level is info.
+// NewLogger writes one JSON object a line: time (RFC 3339 with nanoseconds, UTC), level (debug, info, warning, error),
+// msg unless it is empty, service_name (APP_NAME), and what the line is about. An unknown level is info.
 func NewLogger(w io.Writer, level string) *slog.Logger {
 	var least slog.Level
 	if level == "warning" {
@@ -19,23 +18,7 @@ func NewLogger(w io.Writer, level string) *slog.Logger {
 	if err := least.UnmarshalText([]byte(level)); err != nil {
 		least = slog.LevelInfo
 	}
-	handler := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: least, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) > 0 {
-			return a
-		}
-		switch a.Key {
-		case slog.TimeKey:
-			return slog.String(slog.TimeKey, a.Value.Time().UTC().Format(time.RFC3339Nano))
-		case slog.LevelKey:
-			name := strings.ToLower(a.Value.String())
-			if name == "warn" {
-				name = "warning"
-			}
-			return slog.String(slog.LevelKey, name)
-		}
-		return a
-	}})
-	log := slog.New(handler)
+	log := slog.New(newLineHandler(w, least))
 	if name := os.Getenv("APP_NAME"); name != "" {
 		log = log.With("service_name", name)
 	}

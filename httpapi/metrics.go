@@ -1,17 +1,25 @@
 package httpapi
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	panics   prometheus.Counter
 	failed   *prometheus.CounterVec
+
+	mu    sync.RWMutex
+	known map[outcome]tallies
 }
 
-func newMetrics(reg prometheus.Registerer) metrics {
+func newMetrics(reg prometheus.Registerer) *metrics {
 	labels := []string{"route", "method", "code"} // route is a row of the table, method a known one
-	m := metrics{
+	m := &metrics{
+		known:    map[outcome]tallies{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_http_requests_total", Help: "Requests answered."}, labels),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sluice_http_request_duration_seconds", Help: "From the headers to the end of the handler.",

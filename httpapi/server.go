@@ -82,7 +82,7 @@ type Server struct {
 	app     *fiber.App
 	ln      *listener
 	budget  *budget
-	metrics metrics
+	metrics *metrics
 	checks  *checks
 	types   *offer
 	proxies []netip.Prefix // who may say what the client asked for

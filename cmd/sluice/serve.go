@@ -15,7 +15,9 @@ type serve struct {
 // Run serves until ctx ends, then drains.
 func (s serve) Run(ctx context.Context, old *legacySettings) error {
 	s.HTTP.Build = build()
-	log := gateway.NewLogger(os.Stdout, s.LogLevel)
+	lines := gateway.NewLines(os.Stdout)
+	defer func() { _ = lines.Close() }() // a log that nobody takes is no reason to end badly
+	log := gateway.NewLogger(lines, s.LogLevel)
 	old.report(log)
 	g, err := gateway.New(ctx, s.Config, log)
 	if err != nil {
