@@ -62,6 +62,7 @@ func playGateway() (err error) {
 	lines := gateway.NewLines(os.Stdout)
 	defer func() { err = errors.Join(err, lines.Close()) }()
 	log := gateway.NewLogger(lines, config.LogLevel)
+	gateway.FitMemory(log)
 	g, err := gateway.New(ctx, config, log)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ func (s serve) Run(ctx context.Context, old *legacySettings) error {
 	defer func() { _ = lines.Close() }() // a log that nobody takes is no reason to end badly
 	log := gateway.NewLogger(lines, s.LogLevel)
 	old.report(log)
+	gateway.FitMemory(log)
 	g, err := gateway.New(ctx, s.Config, log)
 	if err != nil {
 		return err
