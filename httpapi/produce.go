@@ -41,72 +41,95 @@ func (s *Server) produce(c *fiber.Ctx, path int32) error {
 	if err != nil {
 		return err
 	}
+	later, err := flag(c, "async")
+	if err != nil {
+		return err
+	}
 	body, err := s.body(c)
 	if err != nil {
 		return err
 	}
 	b := batches.Get().(*batch)
-	b.path, b.lease, b.held = path, &body.lease, body.lease.held
+	b.path, b.later, b.lease, b.held = path, later, &body.lease, body.lease.held
 	b.format, _ = s.format(x.request.format) // "" is binary
-	clean, err := s.write(c, topic, b, body)
-	if clean {
+	if err := s.prepare(c, topic, b, body); err != nil {
 		b.release()
 		body.release()
-	} else {
-		body.forget()
+		return err
 	}
+	if later {
+		s.writeLater(topic, x.id, b, body)
+		return noContent(c)
+	}
+	receipts, clean, err := s.write(topic, b)
+	if err == nil {
+		s.answerProduce(c, topic, b, receipts)
+	}
+	b.giveBack(body, clean)
 	return err
 }
 
-// write parses, produces and answers. clean is false while a batch on its way to Kafka may still read the body: the
+// giveBack ends a batch and its body. Where it is not clean a batch on its way to Kafka may still read the body: the
 // outcome of a record is unknown, so the memory must not be used again.
-func (s *Server) write(c *fiber.Ctx, topic string, b *batch, body *payload) (clean bool, err error) {
-	if err := b.parse(body.bytes); err != nil {
-		return true, err
+func (b *batch) giveBack(body *payload, clean bool) {
+	if !clean {
+		body.forget()
+		return
 	}
-	if b.path != sluice.AnyPartition || len(b.records) == 0 || b.format.NeedsSchema() {
+	b.release()
+	body.release()
+}
+
+// prepare parses, and finds what refuses the request whole.
+func (s *Server) prepare(c *fiber.Ctx, topic string, b *batch, body *payload) error {
+	if err := b.parse(body.bytes); err != nil {
+		return err
+	}
+	if b.path != sluice.AnyPartition || len(b.records) == 0 || b.later || b.format.NeedsSchema() {
 		if err := s.checkTarget(topic, b); err != nil {
-			return true, err
+			return err
 		}
 	}
 	if b.format.NeedsSchema() {
 		if err := s.encodeBatch(topic, b, of(c).version); err != nil {
-			return true, err
+			return err
 		}
 	}
 	if len(b.records) == 0 {
-		return true, s.refuseAll(c, topic, b)
+		return s.refuseAll(c, topic, b)
 	}
-	receipts, err := s.needs.Producer.Produce(s.requests, topic, b.records)
+	return nil
+}
+
+// write produces. clean says that nobody reads the records any more.
+func (s *Server) write(topic string, b *batch) (receipts []sluice.Receipt, clean bool, err error) {
+	receipts, err = s.needs.Producer.Produce(s.requests, topic, b.records)
 	switch kind := sluice.KindOf(err); {
 	case kind == sluice.UnknownTopic:
-		return true, errUnknownTopic.because("%s", howToCreate(topic))
+		return nil, true, errUnknownTopic.because("%s", howToCreate(topic))
 	case err != nil: // those of these kinds say that nothing was attempted
-		return kind == sluice.Unavailable || kind == sluice.Overloaded, err
+		return nil, kind == sluice.Unavailable || kind == sluice.Overloaded, err
 	case len(receipts) != len(b.records):
-		return false, fmt.Errorf("produce to %q: %d receipts for %d records", topic, len(receipts), len(b.records))
+		return nil, false, fmt.Errorf("produce to %q: %d receipts for %d records", topic, len(receipts), len(b.records))
 	}
-	clean = true
 	for _, r := range receipts {
 		if r.Err != nil && sluice.KindOf(r.Err) == sluice.OutcomeUnknown {
-			clean = false
-			break
+			return receipts, false, nil
 		}
 	}
-	s.answerProduce(c, topic, b, receipts)
-	return clean, nil
+	return receipts, true, nil
 }
 
 // checkTarget finds what refuses the request whole before anything is written: a topic or a partition of the path that
 // does not exist. An unknown topic that the producer may create is left to the producer; one that it may not gets no
-// subject in the schema registry.
+// subject in the schema registry, and no 204 of a write that comes later.
 func (s *Server) checkTarget(topic string, b *batch) error {
 	ctx, cancel := s.within(lookupPatience)
 	defer cancel()
 	t, err := s.needs.Topics.Topic(ctx, topic)
 	switch {
 	case sluice.KindOf(err) == sluice.UnknownTopic:
-		if len(b.records) == 0 || (b.format.NeedsSchema() && !s.needs.AutoCreate) {
+		if len(b.records) == 0 || ((b.later || b.format.NeedsSchema()) && !s.needs.AutoCreate) {
 			return errUnknownTopic.because("%s", howToCreate(topic))
 		}
 		return nil
@@ -126,7 +149,7 @@ func howToCreate(topic string) string {
 // refuseAll answers a request of which every record has a content fault: the first one, as a plain error.
 func (s *Server) refuseAll(c *fiber.Ctx, topic string, b *batch) error {
 	first := b.faults[0]
-	s.countFailed(c, topic, b.size, b.size, first.code, first.text)
+	s.countFailed(of(c).id, topic, b.size, b.size, first.code, first.text)
 	return (&failure{status: errInvalid.status, code: first.code, message: first.text}).because("records[%d].%s; all %s of the request have such a fault, nothing was written.", first.slot, first.field, plural(b.size, "record"))
 }
 
@@ -214,7 +237,7 @@ func (s *Server) answerProduce(c *fiber.Ctx, topic string, b *batch, receipts []
 	strict := s.cfg.ProduceStatus == "strict"
 	status := t.status(strict, b.size)
 	if t.failed > 0 {
-		s.countFailed(c, topic, t.failed, b.size, t.code, t.text)
+		s.countFailed(of(c).id, topic, t.failed, b.size, t.code, t.text)
 		if strict && t.failed == b.size {
 			out = append(out, `,"error_code":`...)
 			out = strconv.AppendInt(out, int64(t.code), 10)
@@ -251,8 +274,8 @@ func appendString(out []byte, text string) []byte {
 }
 
 // countFailed makes failed records visible, also where the client sees 200.
-func (s *Server) countFailed(c *fiber.Ctx, topic string, failed, size int, code int, text string) {
+func (s *Server) countFailed(id, topic string, failed, size int, code int, text string) {
 	s.metrics.failed.WithLabelValues(strconv.Itoa(code)).Add(float64(failed))
-	s.log.Warn("records of a produce failed", slog.String("event", "Produce"), slog.String("transaction_id", of(c).id), slog.String("topic", topic),
+	s.log.Warn("records of a produce failed", slog.String("event", "Produce"), slog.String("transaction_id", id), slog.String("topic", topic),
 		slog.Int("failed", failed), slog.Int("records", size), slog.Int("error_code", code), slog.String("error", text))
 }

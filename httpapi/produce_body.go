@@ -24,6 +24,7 @@ type batch struct {
 	keySchema, valueSchema *formats.Schema // nil: none was named
 	hasKeys, hasValues     bool            // some are not null
 	path                   int32           // partition of the path, or AnyPartition
+	later                  bool            // the client does not wait
 	lease                  *lease
 	held                   int64 // of the lease, before the records
 	cost                   int64 // of the records beside the body

@@ -92,6 +92,7 @@ type Server struct {
 	life      sync.Mutex // orders the beginning of Serve and of Stop
 	serving   sync.WaitGroup
 	waiting   sync.WaitGroup // receipts on their way between replicas
+	later     sync.WaitGroup // records produced behind their answer
 	forwarder *http.Client
 	stop      context.CancelFunc // ends what runs in the background
 	stopping  context.Context
@@ -205,6 +206,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		return nil
 	}
 	err := s.app.ShutdownWithContext(ctx)
+	s.awaitLater(ctx)
 	closed := s.ln.Close()
 	if err != nil {
 		s.cut()
