@@ -14,6 +14,7 @@ import (
 // A record that the endpoint does not take is given up after its attempts and stands in sluice.dlq, where SSE and pull
 // read it; the records behind it are delivered.
 func TestAGivenUpRecordIsReadableAsADeadLetter(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	k := backend.Kafka(t)
 	topic := k.Topic(t, "orders", 1)
 	hook := collector(t, func(_ context.Context, a peers.Attempt) int {

@@ -32,6 +32,7 @@ type stranger struct {
 // B26: a foreign consumer in a progress group takes the right to commit away. The subscription says so and stands still,
 // others do not notice, and when it has left everything goes on from where it was, whatever the stranger committed.
 func TestAForeignConsumerInAProgressGroup(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	k := backend.Kafka(t)
 	topic := k.Topic(t, "orders", 3)
 	kcat, err := exec.LookPath("kcat")

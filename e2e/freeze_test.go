@@ -17,6 +17,7 @@ import (
 // A replica that stands still for longer than its session, and then goes on as if nothing had happened, must see for
 // itself that it owns nothing any more: it sends nothing and commits nothing for the old session, and order is kept.
 func TestAFrozenReplicaWakesUpFenced(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	const (
 		partitions = 6
 		session    = 10 * time.Second // of the ownership groups

@@ -15,6 +15,7 @@ import (
 // kill -9 of one of two replicas while the endpoint holds 500 open requests: nothing is lost, what comes twice is no
 // more than was in flight and what a commit interval had not stored yet, and the order per key holds.
 func TestAKilledReplicaLosesNothing(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	const (
 		n     = 6_000
 		held  = 500

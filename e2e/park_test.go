@@ -15,6 +15,7 @@ import (
 // send the two hundred again beyond what the last commit interval had not stored, and the parked record's attempts go
 // on counting.
 func TestAParkedRecordKeepsItsAttemptsOverAKill(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	k := backend.Kafka(t)
 	topic := k.Topic(t, "orders", 1)
 	var mended atomic.Bool

@@ -19,6 +19,7 @@ import (
 // A topic grows from three partitions to six while it is delivered. What was written to the new ones before anybody knew
 // of them arrives all the same, by webhook and by SSE, from offset 0, though both began at the latest record.
 func TestNewPartitionsAreReadFromTheirStart(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	k := backend.Kafka(t)
 	topic := k.Topic(t, "growing", 3)
 	hook := collector(t, nil)
@@ -92,6 +93,7 @@ func TestNewPartitionsAreReadFromTheirStart(t *testing.T) {
 // Transactions leave markers and aborted records at the end of a partition, which nobody is sent: the subscription's
 // progress passes them, so its lag returns to 0, as Sluice and as Kafka's own groups tell it.
 func TestLagReturnsToZeroBehindTransactions(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	k := backend.Kafka(t)
 	topic := k.Topic(t, "ledger", 2)
 	hook := collector(t, nil)

@@ -12,6 +12,7 @@ import (
 
 // Thirty topics of one partition each, and replicas that start one after the other: nobody keeps what the first had.
 func TestTopicsOfOnePartitionSpreadOverReplicas(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	const topics = 30
 	k := backend.Kafka(t)
 	hook := collector(t, nil)
