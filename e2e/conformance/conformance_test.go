@@ -38,7 +38,9 @@ var sections = []struct {
 	{"2.3", accepts},
 	{"3", metadata},
 	{"4.1", produceRequests},
+	{"4.2", formatRows},
 	{"4.4", faults},
+	{"4.5", delivery},
 	{"5.1", creating},
 	{"5.2", oneRegistry},
 	{"5.3", baseURI},
@@ -67,7 +69,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-var binary string // of sluice; "" where the server is somebody else's
+var program string // of sluice; "" where the server is somebody else's
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -78,7 +80,7 @@ func TestMain(m *testing.M) {
 	}
 	dir, err := os.MkdirTemp("", "sluice-conformance-")
 	if err == nil && os.Getenv("TEST_REST_URL") == "" {
-		binary, err = peers.Build(context.Background(), dir)
+		program, err = peers.Build(context.Background(), dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -80,7 +80,7 @@ func start(t *testing.T, brokers []string, settings ...string) *peers.Replica {
 	}, settings...)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	r, err := peers.Start(ctx, binary, fmt.Sprintf("http://127.0.0.1:%d", port), env, "serve")
+	r, err := peers.Start(ctx, program, fmt.Sprintf("http://127.0.0.1:%d", port), env, "serve")
 	if err != nil {
 		t.Fatal(err)
 	}
