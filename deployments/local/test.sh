@@ -9,7 +9,7 @@ local=$PWD/deployments/local
 out=$PWD/.cache/test; rm -rf "$out"; mkdir -p "$out"
 export KL41=${KL41:-/var/tmp/kafka-local} KL28=${KL28:-/var/tmp/kafka28-local}
 shift41=2000 shift28=3000 # clients on 11092 and 15092: beside whatever runs on the usual ports
-suites="./e2e ./e2e/conformance ./kafka ./httpapi ./partition/... ./dispatcher ./stream ./consumers ./subscriptions ./migrations ./gateway ./sandbox/backend" # the long ones first: two at a time
+suites="./e2e ./e2e/conformance ./e2e/conformance ./kafka ./httpapi ./partition/... ./dispatcher ./stream ./consumers ./subscriptions ./migrations ./gateway ./sandbox/backend" # the long ones first: two at a time
 missing=()
 
 run() { # back end, then go test's arguments
@@ -26,7 +26,7 @@ run() { # back end, then go test's arguments
   go run ./deployments/local/summary -line "$out/$name.json"
 }
 
-[ -n "${SKIP_KFAKE:-}" ] || run kfake -race -p 2 -timeout 20m ./...
+[ -n "${SKIP_KFAKE:-}" ] || run kfake -race -p 2 -parallel 3 -timeout 20m ./...
 
 redis=real
 command -v redis-server >/dev/null || { missing+=("real Redis: redis-server is not installed (Debian: apt-get install redis-server)"); redis=mini; }
@@ -46,11 +46,11 @@ else
   export TEST_REDIS=$redis TEST_KAFKA_LIBS=$KL41/libs TEST_KAFKA28_LIBS=$KL28/libs
   KL=$data/41 SHIFT=$shift41 "$local/kafka-local.sh" up 1
   TEST_KAFKA=kafka41 TEST_KAFKA_BROKERS=127.0.0.1:$((9092 + shift41)) \
-    run kafka41 -p 2 -count=1 -timeout 20m $suites
+    run kafka41 -p 2 -count=1 -parallel 3 -timeout 20m $suites
   KL=$data/41 SHIFT=$shift41 "$local/kafka-local.sh" down
   KL=$data/28 SHIFT=$shift28 "$local/msk28/kafka28-local.sh" up
   TEST_KAFKA=kafka28 TEST_KAFKA_BROKERS=127.0.0.1:$((12092 + shift28)) \
-    run kafka28 -p 2 -count=1 -timeout 20m $suites
+    run kafka28 -p 2 -count=1 -parallel 3 -timeout 20m $suites
 fi
 for m in ${missing[@]+"${missing[@]}"}; do echo "NOT RUN: $m" | tee -a "$out/missing"; done
 go run ./deployments/local/summary "$out"
