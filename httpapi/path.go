@@ -12,18 +12,21 @@ import (
 
 // canonicalPath is the path the router sees: empty segments do not count, and what needed no percent-encoding has none
 // (RFC 3986, 6.2.2.2). Everything else stays encoded, %2F and %25 above all, so that decoding a segment afterwards
-// decodes it once. It returns path itself when there is nothing to do.
+// decodes it once. Behind a percent sign that begins nothing all stays as it is: "%%34%31" is no "%41". It returns path
+// itself when there is nothing to do.
 func canonicalPath(path []byte) []byte {
 	clean := bytes.IndexByte(path, '%') < 0 && !bytes.Contains(path, []byte("//")) && (len(path) < 2 || path[len(path)-1] != '/')
 	if clean || len(path) == 0 || path[0] != '/' {
 		return path
 	}
 	out := make([]byte, 0, len(path))
+	sound := true
 	for i := 0; i < len(path); i++ {
 		b := path[i]
-		if b == '%' && i+2 < len(path) {
-			if v, err := strconv.ParseUint(string(path[i+1:i+3]), 16, 8); err == nil && unreserved(byte(v)) {
-				b, i = byte(v), i+2
+		if b == '%' && sound {
+			v, ok := escaped(path[i:])
+			if sound = ok; ok && unreserved(v) {
+				b, i = v, i+2
 			}
 		}
 		if b == '/' && path[i] == '/' && len(out) > 0 && out[len(out)-1] == '/' {
@@ -35,6 +38,15 @@ func canonicalPath(path []byte) []byte {
 		out = out[:len(out)-1]
 	}
 	return out
+}
+
+// escaped is the byte that path begins with, percent-encoded.
+func escaped(path []byte) (byte, bool) {
+	if len(path) < 3 {
+		return 0, false
+	}
+	v, err := strconv.ParseUint(string(path[1:3]), 16, 8)
+	return byte(v), err == nil
 }
 
 func unreserved(b byte) bool {

@@ -134,7 +134,7 @@ func (s *fakeStore) Ping(context.Context) error {
 
 // world is a running server with fakes behind it.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	kafka *fakeKafka
 	store *fakeStore
 	srv   *Server
@@ -161,13 +161,13 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func start(t *testing.T, change ...func(*Config, *Needs)) *world {
+func start(t testing.TB, change ...func(*Config, *Needs)) *world {
 	t.Helper()
 	return startTuned(t, func(*Server) {}, change...)
 }
 
 // startTuned is start with a look at the server before it serves.
-func startTuned(t *testing.T, tune func(*Server), change ...func(*Config, *Needs)) *world {
+func startTuned(t testing.TB, tune func(*Server), change ...func(*Config, *Needs)) *world {
 	t.Helper()
 	w := &world{t: t, kafka: newFakeKafka(), store: &fakeStore{}, logs: &lockedBuffer{}, reg: prometheus.NewRegistry()}
 	c := Default()
@@ -243,7 +243,7 @@ func (a answer) want(t *testing.T, status int, body string) {
 }
 
 // eventually polls a condition.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); {
 		if time.Now().After(deadline) {
