@@ -60,14 +60,13 @@ func lookOf(c *fiber.Ctx, known version) (l consumers.Look, at *time.Time, err e
 		return l, nil, err
 	}
 	l.Partition = sluice.Partition{Topic: topic, Number: part, Isolation: sluice.ReadUncommitted}
-	args := c.Context().QueryArgs()
-	if args.Has("offset") && args.Has("timestamp") {
+	if given(c, "offset") && given(c, "timestamp") {
 		return l, nil, errTwoStarts
 	}
 	if l.From, err = number(c, "offset"); err != nil {
 		return l, nil, err
 	}
-	if args.Has("timestamp") {
+	if given(c, "timestamp") {
 		t, ok := parseTime(c.Query("timestamp"))
 		if ms, err := strconv.ParseInt(c.Query("timestamp"), 10, 64); err == nil && ms >= 0 && ms <= lastTimestamp {
 			t, ok = time.UnixMilli(ms), true
@@ -81,9 +80,9 @@ func lookOf(c *fiber.Ctx, known version) (l consumers.Look, at *time.Time, err e
 	switch {
 	case err != nil:
 		return l, nil, err
-	case args.Has("count") && count < 1:
+	case given(c, "count") && count < 1:
 		return l, nil, errBadRequest.saying("The query parameter count must be at least 1.")
-	case !args.Has("count") && known == v1:
+	case !given(c, "count") && known == v1:
 		count = 1
 	}
 	l.Count = int(min(count, math.MaxInt32))

@@ -26,6 +26,8 @@ func TestReadingWithoutAnInstance(t *testing.T) {
 	}{
 		{"/messages", "", "[" + one(0) + "]", binary1},
 		{"/messages?offset=1", "", "[" + one(1) + "]", binary1},
+		{"/messages?offset=&count=&timestamp=", "", "[" + one(0) + "]", binary1}, // empty is absent
+		{"/records?offset=2&timeout=&max_bytes=&timestamp=", "", "[" + two(2) + "]", binary2},
 		{"/messages?offset=1&count=9", "", "[" + one(1) + "," + one(2) + "]", binary1},
 		{"/messages?offset=0&count=2", "application/json", "[" + one(0) + "," + one(1) + "]", "application/json"},
 		{"/messages?offset=3", "", "[]", binary1},

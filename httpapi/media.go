@@ -157,8 +157,12 @@ func paramValue(s string) (value, rest string, ok bool) {
 	return s[:end], s[end:], isToken(s[:end])
 }
 
-// parseQ reads a weight of RFC 9110, 12.4.2 in thousandths.
+// parseQ reads a weight of RFC 9110, 12.4.2 in thousandths. The leading zero may be missing: Java's HttpURLConnection says
+// q=.2 in each request whose program names no type.
 func parseQ(s string) (int, bool) {
+	if len(s) > 1 && s[0] == '.' {
+		s = "0" + s
+	}
 	if len(s) == 0 || len(s) > 5 || (s[0] != '0' && s[0] != '1') || (len(s) > 1 && s[1] != '.') {
 		return 0, false
 	}

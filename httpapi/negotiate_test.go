@@ -27,6 +27,8 @@ func TestAcceptChoosesTheAnswersType(t *testing.T) {
 		{"", "application/vnd.kafka.json.v1+json;q=0.2, text/html", "application/vnd.kafka.json.v1+json"},
 		{"", "not parsed, application/json", plain},
 		{"", "*/baz, application/json;q=0.1", plain},
+		{"", "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", kafkaV1}, // Java's HttpURLConnection, where nobody says
+		{"", "application/json;q=.5, application/vnd.kafka+json;q=.75", kafka},
 		{kafkaV2, "", kafkaV2},
 		{"application/vnd.kafka.json.v2+json", "", kafkaV2},
 		{"application/vnd.kafka.json.v2+json", "*/*", kafkaV2},
@@ -41,7 +43,7 @@ func TestAcceptChoosesTheAnswersType(t *testing.T) {
 			t.Errorf("Content-Type %q, Accept %q: %d %q, want %q", c.contentType, c.accept, a.status, got, c.want)
 		}
 	}
-	for _, accept := range []string{"text/plain", "application/octet-stream", "*/baz", "application/json;q=0", "application/vnd.kafka.v3+json", ";", "application/json;q=2"} {
+	for _, accept := range []string{"text/plain", "application/octet-stream", "*/baz", "application/json;q=0", "application/vnd.kafka.v3+json", ";", "application/json;q=2", "application/json;q=.", "application/json;q=.1234"} {
 		a := w.call("GET", "/topics", "", "Accept", accept)
 		a.want(t, 406, `{"error_code":406,"message":"HTTP 406 Not Acceptable"}`)
 		if got := a.header.Get("Content-Type"); got != kafkaV1 {
