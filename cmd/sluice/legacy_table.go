@@ -121,7 +121,7 @@ var legacyRefused = []struct{ pattern, reason string }{
 
 // legacyEnvironment are the variables of the classic proxy's start scripts and images; they are no properties. So are
 // those that Kubernetes makes out of a Service whose name begins so.
-var legacyEnvironment = []string{"LOG4J*", "TOOLS_LOG4J*", "HEAP_OPTS", "JMX_*", "HOME", "OPTS", "JVM_*", "LOG_DIR", "GC_LOG_*", "CUB_*", "DEBUG", "CLASSPATH", "PROXY_MSK_*"}
+var legacyEnvironment = []string{"LOG4J*", "TOOLS_LOG4J*", "HEAP_OPTS", "JMX_*", "HOME", "OPTS", "JVM_*", "LOG_DIR", "GC_LOG_*", "CUB_*", "DEBUG", "CLASSPATH"}
 
 // matches says whether a name is meant by a pattern, in which * stands for any text at the beginning or the end.
 func matches(pattern, name string) bool {
