@@ -30,12 +30,15 @@ type cluster struct {
 	hung   map[sluice.Partition]chan struct{}
 }
 
-// hang lets every call for one partition wait, as a broker does that was stopped.
-func (k *cluster) hang(topic string, n int32) (release func()) {
+// hang lets every call for some partitions wait, as a broker does that was stopped.
+func (k *cluster) hang(topic string, ns ...int32) (release func()) {
 	hung := make(chan struct{})
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.hung = map[sluice.Partition]chan struct{}{{Topic: topic, Number: n}: hung}
+	k.hung = map[sluice.Partition]chan struct{}{}
+	for _, n := range ns {
+		k.hung[sluice.Partition{Topic: topic, Number: n}] = hung
+	}
 	return func() { close(hung) }
 }
 

@@ -10,13 +10,16 @@ import (
 
 const (
 	readAhead   = 1 << 20                // bytes asked of the log for one partition at a time
+	plenty      = 3 << 18                // bytes that are answer enough while there could be more
 	gatherGrace = 20 * time.Millisecond  // for the other partitions, once one has records
 	troubleWait = 250 * time.Millisecond // before a partition that failed is read again
 	goneWait    = time.Second            // before one whose topic is gone is looked at again
 )
 
 // gathering collects records from the claims of one session. Each claim has one look at the log under way, in a
-// goroutine of its own, so that a partition without a leader holds up no other. The looks end with the gathering.
+// goroutine of its own, so that a partition without a leader holds up no other. The looks end with the gathering, but
+// not the fetches that they began: these go into the log's memory. So a gathering that has plenty ends although there is
+// more, and what comes next is fetched while the client takes the answer.
 type gathering struct {
 	h       *held
 	s       *session
@@ -97,7 +100,7 @@ func (h *held) gather(ctx context.Context, s *session, bell <-chan struct{}) (*A
 		if err := g.merge(ctx); err != nil {
 			return nil, err
 		}
-		if g.full || (g.enough() && (hurry || g.asking == 0)) {
+		if g.full || (g.enough() && (hurry || g.asking == 0 || g.bytes >= plenty)) {
 			return g.answer()
 		}
 	}

@@ -411,3 +411,62 @@ func TestATopicOfManyPartitions(t *testing.T) {
 		r.wantCommitted("g", "orders", many-1, 1)
 	})
 }
+
+// A backlog comes in answers of a megabyte or so of each partition, and what comes next is fetched while
+// the client has the answer before: that read finds it in memory.
+func TestABacklogComesInAnswersWithoutAWait(t *testing.T) {
+	for _, partitions := range []int{1, 4, 12} {
+		t.Run(fmt.Sprint(partitions), func(t *testing.T) {
+			inRoom(t, func(t *testing.T, r *room) {
+				r.k.topic("orders", int32(partitions))
+				var all []int32
+				big := strings.Repeat("x", 10_000)
+				perPartition := 3 << 20 / 10_000
+				for p := range partitions {
+					all = append(all, int32(p))
+					for range perPartition {
+						r.k.produce("orders", int32(p), big)
+					}
+				}
+				i := r.subscribed("g", earliest, "orders")
+				synctest.Wait() // until all positions are found
+				next := make([]int64, partitions)
+				answers := 0
+				for got := 0; got < perPartition*partitions; answers++ {
+					if answers == 1 { // no broker answers any more
+						defer r.k.hang("orders", all...)()
+					} else if answers == 2 {
+						break
+					}
+					var a *Answer
+					d := took(func() {
+						var err error
+						if a, err = i.Read(t.Context(), Want{}); err != nil {
+							t.Fatal(err)
+						}
+					})
+					if d != 0 {
+						t.Errorf("answer %d took %v", answers, d)
+					}
+					bytes := 0
+					for _, one := range a.Records {
+						if one.Offset != next[one.Partition] {
+							t.Fatalf("offset %d of partition %d, want %d", one.Offset, one.Partition, next[one.Partition])
+						}
+						next[one.Partition]++
+						bytes += len(one.Value)
+					}
+					if most := partitions * readAhead; bytes > most {
+						t.Errorf("answer %d holds %d bytes, more than %d", answers, bytes, most)
+					}
+					if bytes == 0 || answers == 0 && slices.Contains(next, 0) {
+						t.Errorf("answer %d holds %d bytes and leaves partitions out: %v", answers, bytes, next)
+					}
+					synctest.Wait()
+					a.Settled()
+					got += len(a.Records)
+				}
+			})
+		})
+	}
+}
