@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -185,7 +187,7 @@ func (s *Server) deliver(c *fiber.Ctx, records []*sluice.Record, failed error, f
 		return failed
 	}
 	if size <= streamAbove {
-		whole, err := io.ReadAll(body)
+		whole, err := body.whole(size)
 		if err != nil {
 			return err
 		}
@@ -214,18 +216,24 @@ type recordsBody struct {
 
 	begun bool
 	ended bool
-	room  []byte
-	rest  []byte // of room, not read yet
+	room  *[]byte // borrowed; nil before the first piece
+	rest  []byte  // of room, not read yet
 }
 
-const bodyPiece = 32 << 10
+// bodyPiece is what is written at once, in bytes: each costs two system calls.
+const bodyPiece = 128 << 10
+
+var bodyRooms = sync.Pool{New: func() any {
+	room := make([]byte, 0, bodyPiece+16<<10)
+	return &room
+}}
 
 func (b *recordsBody) Read(p []byte) (int, error) {
 	for len(b.rest) == 0 {
 		if b.ended {
 			return 0, io.EOF
 		}
-		if err := b.more(); err != nil {
+		if err := b.more(bodyPiece); err != nil {
 			return 0, err
 		}
 	}
@@ -239,7 +247,7 @@ func (b *recordsBody) Read(p []byte) (int, error) {
 func (b *recordsBody) WriteTo(w io.Writer) (written int64, err error) {
 	for len(b.rest) > 0 || !b.ended {
 		if len(b.rest) == 0 {
-			if err := b.more(); err != nil {
+			if err := b.more(bodyPiece); err != nil {
 				return written, err
 			}
 		}
@@ -255,12 +263,34 @@ func (b *recordsBody) WriteTo(w io.Writer) (written int64, err error) {
 // SupportsBodyWriteTo tells fasthttp to use WriteTo (fasthttp.BodyWriterTo).
 func (*recordsBody) SupportsBodyWriteTo() bool { return true }
 
-func (b *recordsBody) more() (err error) {
-	out := b.room[:0]
+// Close gives the room back; fasthttp calls it when the answer was written or could not be.
+func (b *recordsBody) Close() error {
+	if b.room != nil && cap(*b.room) <= pooledBytes {
+		bodyRooms.Put(b.room)
+	}
+	b.room, b.rest = nil, nil
+	return nil
+}
+
+// whole is the array at once, of records of size bytes.
+func (b *recordsBody) whole(size int) ([]byte, error) {
+	const around = 128 // bytes of a record's JSON beside its key and value, mostly
+	room := make([]byte, 0, size/3*4+around*(len(b.records)+1))
+	b.room = &room
+	err := b.more(math.MaxInt)
+	return b.rest, err
+}
+
+// more makes the next piece, of so many bytes and the rest of a record.
+func (b *recordsBody) more(piece int) (err error) {
+	if b.room == nil {
+		b.room = bodyRooms.Get().(*[]byte)
+	}
+	out := (*b.room)[:0]
 	if !b.begun {
 		out = append(out, '[')
 	}
-	for len(out) < bodyPiece && len(b.records) > 0 {
+	for len(out) < piece && len(b.records) > 0 {
 		if b.begun {
 			out = append(out, ',')
 		}
@@ -275,7 +305,7 @@ func (b *recordsBody) more() (err error) {
 		out = append(out, ']')
 		b.ended = true
 	}
-	b.room, b.rest = out, out
+	*b.room, b.rest = out, out
 	return nil
 }
 
@@ -330,7 +360,7 @@ func appendExtras(out []byte, r *sluice.Record) (_ []byte, err error) {
 
 // deflated compresses a reader while it is read.
 type deflated struct {
-	from  io.Reader
+	from  *recordsBody
 	z     *gzip.Writer
 	out   pieces
 	piece []byte
@@ -345,7 +375,7 @@ func (p *pieces) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func newDeflated(from io.Reader) *deflated {
+func newDeflated(from *recordsBody) *deflated {
 	d := &deflated{from: from, piece: make([]byte, bodyPiece)}
 	d.z = gzips.Get().(*gzip.Writer)
 	d.z.Reset(&d.out)
@@ -407,5 +437,5 @@ func (d *deflated) Close() error {
 		gzips.Put(d.z)
 		d.z = nil
 	}
-	return nil
+	return d.from.Close()
 }
