@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,8 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
 	"net/url"
 	"strings"
 	"sync"
@@ -23,68 +20,11 @@ import (
 	"github.com/sluicegate/sluice/sandbox/backend"
 )
 
-// balancer sends each request to the next replica, as a load balancer without stickiness does. A replica that refuses the
-// connection is passed over; a request that has begun is not sent twice.
-type balancer struct {
-	url  string
-	next atomic.Int64
-	mu   sync.Mutex
-	at   []string // host:port
-}
-
-func balance(t *testing.T, replicas ...*peers.Replica) *balancer {
+func balance(t *testing.T, replicas ...*peers.Replica) *peers.Balancer {
 	t.Helper()
-	b := &balancer{at: make([]string, len(replicas))}
-	for n, r := range replicas {
-		b.set(n, r)
-	}
-	direct := &http.Transport{MaxIdleConnsPerHost: 100, DisableCompression: true}
-	server := httptest.NewServer(&httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "replica", r.In.Host
-		},
-		Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-			var body []byte
-			var err error
-			if req.Body != nil {
-				if body, err = io.ReadAll(req.Body); err != nil {
-					return nil, err
-				}
-			}
-			var res *http.Response
-			for range len(replicas) {
-				one := req.Clone(req.Context())
-				one.URL.Host, one.Body = b.pick(), io.NopCloser(bytes.NewReader(body))
-				if res, err = direct.RoundTrip(one); err == nil {
-					return res, nil
-				}
-				if refused, ok := errors.AsType[*net.OpError](err); !ok || refused.Op != "dial" {
-					return nil, err
-				}
-			}
-			return nil, err
-		}),
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
-	})
-	b.url = server.URL
-	t.Cleanup(func() { server.Close(); direct.CloseIdleConnections() })
+	b := peers.Balance(replicas...)
+	t.Cleanup(b.Close)
 	return b
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func (b *balancer) set(n int, r *peers.Replica) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.at[n] = strings.TrimPrefix(r.URL, "http://")
-}
-
-func (b *balancer) pick() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.at[int(b.next.Add(1))%len(b.at)]
 }
 
 const replicaSecret = "--replica-secret=a secret of the replicas"
@@ -196,7 +136,7 @@ func TestNoStickinessWhileReplicasDie(t *testing.T) {
 		seen[n] = peers.NewSeen()
 		group := backend.Unique("stickless")
 		for range each {
-			i, err := peers.NewInstance(t.Context(), b.url, group, topic)
+			i, err := peers.NewInstance(t.Context(), b.URL, group, topic)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -224,7 +164,7 @@ func TestNoStickinessWhileReplicasDie(t *testing.T) {
 			for i := n; i < n+20; i++ {
 				records = append(records, record(i))
 			}
-			if err := peers.Produce(ctx, b.url, topic, records); err == nil { // else nobody knows; what came is checked below
+			if err := peers.Produce(ctx, b.URL, topic, records); err == nil { // else nobody knows; what came is checked below
 				produced = append(produced, records...)
 			}
 			wait(producing, 100*time.Millisecond)
@@ -269,12 +209,12 @@ func TestNoStickinessWhileReplicasDie(t *testing.T) {
 		}
 		everybodyReads(fmt.Sprintf("without replica %d", n))
 		replicas[n] = g.replica(t, replicaSecret, lease)
-		b.set(n, replicas[n])
+		b.Set(n, replicas[n])
 	}
 	for n := range replicas {
 		fresh := g.replica(t, replicaSecret, lease)
 		old := replicas[n]
-		b.set(n, fresh)
+		b.Set(n, fresh)
 		replicas[n] = fresh
 		stopping, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 		if err := old.Stop(stopping); err != nil {
@@ -407,7 +347,7 @@ func TestAnAnswerCutOffBehindAnyReplicaComesAgain(t *testing.T) {
 		Base string `json:"base_uri"`
 	}
 	create := []byte(`{"auto.offset.reset":"earliest","auto.commit.enable":"false","fetch.min.bytes":"10000000","consumer.request.timeout.ms":"30000"}`)
-	if err := peers.Call(t.Context(), http.MethodPost, b.url+"/consumers/"+backend.Unique("cut"), "application/vnd.kafka.v2+json", create, http.StatusOK, &i); err != nil {
+	if err := peers.Call(t.Context(), http.MethodPost, b.URL+"/consumers/"+backend.Unique("cut"), "application/vnd.kafka.v2+json", create, http.StatusOK, &i); err != nil {
 		t.Fatal(err)
 	}
 	subscribe := fmt.Appendf(nil, `{"topics":[%q]}`, topic)
@@ -431,7 +371,7 @@ func TestAnAnswerCutOffBehindAnyReplicaComesAgain(t *testing.T) {
 		})
 		return got[0].Offset, len(got)
 	}
-	if o, n := first(b.url); o != 0 || n != 1 {
+	if o, n := first(b.URL); o != 0 || n != 1 {
 		t.Fatalf("the first read gave %d records from offset %d on", n, o)
 	}
 	for n, r := range replicas {
