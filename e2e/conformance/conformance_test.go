@@ -59,6 +59,7 @@ var sections = []struct {
 	{"9.4", otherScripts},
 	{"9.5", scriptG},
 	{"14", complaints},
+	{"15.1", replicas},
 	{"15.3", roundTrips},
 	{"15.4", goingOn},
 }
