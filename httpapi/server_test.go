@@ -181,11 +181,13 @@ func startTuned(t testing.TB, tune func(*Server), change ...func(*Config, *Needs
 		t.Fatal(err)
 	}
 	tune(srv)
-	addr, err := srv.Listen()
-	if err != nil {
-		t.Fatal(err)
+	if srv.ln == nil { // else tune has given it one
+		if _, err := srv.Listen(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	w.srv, w.addr, w.url = srv, addr.String(), "http://"+addr.String()
+	addr := srv.ln.Addr().String()
+	w.srv, w.addr, w.url = srv, addr, "http://"+addr
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve() }()
 	srv.SetReady()
