@@ -48,6 +48,7 @@ idle.timeout.ms=30000
 #
 # Configure interceptor classes for sending consumer and producer metrics to Confluent Control Center
 #consumer.interceptor.classes=io.confluent.monitoring.clients.interceptor.MonitoringConsumerInterceptor
+made.up.by.somebody=1
 producer.interceptor.classes=io.confluent.monitoring.clients.interceptor.MonitoringProducerInterceptor
 `, prefixed, port)
 }
@@ -76,7 +77,7 @@ func TestTheClassicConfigurationServes(t *testing.T) {
 			says: []string{
 				`"legacy":"` + file + `:5: id","setting":"id","value":"kafka-rest-test-server"`, `"setting":"consumer-request-timeout","value":"1200"`,
 				`"legacy":"RP_CONSUMER_REQUEST_TIMEOUT_MS"`, `"setting":"idle-timeout","value":"180000"`,
-				`"legacy settings without effect","names":["consumer.threads","zookeeper.connect"]`, `"unknown legacy settings, without effect","names":["producer.interceptor.classes"]`,
+				`"legacy settings without effect","names":["consumer.threads","producer.interceptor.classes","zookeeper.connect"]`, `"unknown legacy settings, without effect","names":["made.up.by.somebody"]`,
 			},
 		},
 		"the image's variables": {
@@ -212,7 +213,8 @@ func TestTopicsAreMadeOnlyWhereThatWasAskedFor(t *testing.T) {
 	k.Delete(t, topic)
 }
 
-// Everything works under the base path of a router that does not strip it: the classic API, the push API, streams.
+// Everything works under the base path of a router that does not strip it: the classic API on any replica, the push API,
+// streams.
 func TestServingUnderABasePath(t *testing.T) {
 	t.Parallel()
 	k := backend.Kafka(t)
@@ -220,7 +222,8 @@ func TestServingUnderABasePath(t *testing.T) {
 	hook := collector(t, nil)
 	g := gateway{brokers: k.Brokers, redis: backend.Redis(t), ports: []int{hook.Port}}
 	const prefix = "/__kafka-rest-proxy-msk"
-	r := g.replica(t, "--base-path", prefix)
+	args := []string{"--base-path", prefix, "--replica-secret", "sixteen bytes or more", "--cors-allow-origins", "https://tools.example.com"}
+	r, other := g.replica(t, args...), g.replica(t, args...)
 	base := r.URL + prefix
 
 	a := post(t, base+"/subscriptions", fmt.Sprintf(`{"name":"under","source":{"topics":[%q],"start_from":"earliest"},"endpoint":{"url":%q},"signing":{"secret":%q},"payload":{"format":"raw"}}`, topic, hook.URL, peers.Secret()), nil)
@@ -235,17 +238,36 @@ func TestServingUnderABasePath(t *testing.T) {
 	}
 	eventually(t, 30*time.Second, "the webhook has the record", func() bool { return len(hook.Attempts()) > 0 })
 
+	made := post(t, base+"/consumers/"+backend.Unique("g"), `{"auto.offset.reset":"smallest","auto.commit.enable":"false"}`, nil)
+	_, path, _ := strings.Cut(made.body, `"base_uri":"`+r.URL)
+	path, _, _ = strings.Cut(path, `"`)
+	if !strings.HasPrefix(path, prefix+"/consumers/") {
+		t.Fatalf("%d %s", made.status, made.body)
+	}
+	for _, url := range []string{other.URL + path, other.URL + prefix + path, other.URL + strings.TrimPrefix(path, prefix), r.URL + path} {
+		if got := read(t, url+"/topics/"+topic); !strings.Contains(got, `"value":"dg=="`) && url == other.URL+path { // each forwarded read settles by its receipt
+			t.Errorf("%s: %s", url, got)
+		}
+		if got := post(t, url+"/offsets", "", nil); got.status != http.StatusOK {
+			t.Errorf("%s: %d %s", url, got.status, got.body)
+		}
+	}
+
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/topics/"+topic+"/events?from=earliest", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Header.Set("Origin", "https://tools.example.com")
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
+	if got := res.Header.Get("Access-Control-Allow-Origin"); got != "https://tools.example.com" {
+		t.Errorf("the stream's Access-Control-Allow-Origin is %q", got)
+	}
 	lines := bufio.NewScanner(res.Body)
 	for found := false; !found; {
 		if !lines.Scan() {

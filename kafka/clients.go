@@ -72,6 +72,9 @@ func Connect(ctx context.Context, cfg Config, log *slog.Logger) (*Clients, error
 	}
 	if err := NewAdmin(c).Reachable(ctx); err != nil {
 		_ = c.Close()
+		if errors.Is(err, sarama.ErrSASLAuthenticationFailed) {
+			return nil, &sluice.Error{Kind: sluice.Unauthorized, Msg: fmt.Sprintf("Kafka at %v refuses the login of %q.", cfg.Brokers, cfg.Security.User), Err: err}
+		}
 		return nil, &sluice.Error{Kind: sluice.Unavailable, Msg: fmt.Sprintf("Kafka did not answer at %v.", cfg.Brokers), Err: err}
 	}
 	return c, nil

@@ -125,7 +125,12 @@ func (l *legacySettings) readFile(path string) error {
 // a dash, __ an underscore, _ a dot.
 func (l *legacySettings) readEnvironment(environ []string) {
 	slices.Sort(environ)
-	for _, prefix := range []string{"KAFKA_ADDRESS", "RP_", "KAFKA_REST_", "KAFKAREST_"} {
+	for _, variable := range brokerVariables {
+		if value := strings.TrimSpace(os.Getenv(variable)); value != "" {
+			l.put(legacyProperty{name: "bootstrap.servers", value: value, variable: variable})
+		}
+	}
+	for _, prefix := range []string{"RP_", "KAFKA_REST_", "KAFKAREST_"} {
 		for _, pair := range environ {
 			variable, value, _ := strings.Cut(pair, "=")
 			rest, ours := strings.CutPrefix(variable, prefix)
@@ -133,16 +138,11 @@ func (l *legacySettings) readEnvironment(environ []string) {
 				continue
 			}
 			p := legacyProperty{name: propertyName(rest), value: strings.TrimSpace(value), variable: variable}
-			switch {
-			case prefix == "KAFKA_ADDRESS" && rest != "": // another variable that begins so
-			case prefix == "KAFKA_ADDRESS":
-				p.name = "bootstrap.servers"
-				l.put(p)
-			case prefix == "KAFKAREST_" || slices.ContainsFunc(legacyEnvironment, func(pattern string) bool { return matches(pattern, rest) }):
+			if prefix == "KAFKAREST_" || slices.ContainsFunc(legacyEnvironment, func(pattern string) bool { return matches(pattern, rest) }) {
 				l.without = append(l.without, variable)
-			default:
-				l.put(p)
+				continue
 			}
+			l.put(p)
 		}
 	}
 }
@@ -194,7 +194,11 @@ func (l *legacySettings) refuse() error {
 					return p.fault(r.reason)
 				}
 			}
-			l.unknown = append(l.unknown, p.said())
+			if slices.ContainsFunc(legacyClients, is) {
+				l.without = append(l.without, p.said())
+			} else {
+				l.unknown = append(l.unknown, p.said())
+			}
 		}
 	}
 	return nil

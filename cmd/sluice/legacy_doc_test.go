@@ -73,7 +73,7 @@ func legacyDoc(t *testing.T) string {
 		}
 		return strings.Join(names, ", ")
 	}
-	fmt.Fprintf(&b, "\nWithout effect, named once: %s; and of the start scripts' variables `KAFKAREST_*` and, behind `KAFKA_REST_` and `RP_`, %s.\n", list(legacyWithout), list(legacyEnvironment))
+	fmt.Fprintf(&b, "\nWithout effect, named once: %s (the last four where they have no row above); and of the start scripts' variables `KAFKAREST_*` and, behind `KAFKA_REST_` and `RP_`, %s.\n", list(slices.Concat(legacyWithout, legacyClients)), list(legacyEnvironment))
 	fmt.Fprintf(&b, "\nNot there yet, named in a warning of their own: %s.\n\nThese stop the start:\n\n", list(legacyLater))
 	for _, r := range legacyRefused {
 		fmt.Fprintf(&b, "- `%s` %s\n", r.pattern, r.reason)

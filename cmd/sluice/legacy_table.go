@@ -26,13 +26,13 @@ type legacyRow struct {
 }
 
 var legacyRows = append([]legacyRow{
-	{property: "bootstrap.servers", settings: []string{"kafka-brokers"}, convert: brokers, note: "also `KAFKA_ADDRESS`; `PLAINTEXT://` and the like in front of a broker is taken off"},
+	{property: "bootstrap.servers", settings: []string{"kafka-brokers"}, convert: brokers, note: "also `KAFKA_ADDRESS`, `KAFKA_ADDRESSES`, `KAFKA_ADDR`; `PLAINTEXT://` and the like in front of a broker is taken off"},
 	{property: "listeners", settings: []string{"listen"}, convert: listener, note: "one, of http"},
 	{property: "port", settings: []string{"listen"}, convert: port},
 	{property: "id", settings: []string{"id"}},
 	{property: "advertised.listeners", settings: []string{"advertised-listeners"}, convert: list, note: "where `SLUICE_BASE_URL` does not say it"},
 	{property: "host.name", settings: []string{"host-name"}, note: "where neither of these says it"},
-	{property: "consumer.request.timeout.ms", settings: []string{"consumer-request-timeout"}},
+	{property: "consumer.request.timeout.ms", settings: []string{"consumer-request-timeout"}, convert: between(1, 1<<31)},
 	{property: "consumer.request.max.bytes", settings: []string{"consumer-request-max-bytes"}},
 	{property: "consumer.instance.timeout.ms", settings: []string{"consumer-instance-timeout"}},
 	{property: "fetch.min.bytes", settings: []string{"consumer-fetch-min-bytes"}},
@@ -43,7 +43,7 @@ var legacyRows = append([]legacyRow{
 	{property: "producer.max.request.size", settings: []string{"max-record-bytes", "max-body-bytes"}, convert: recordSize, note: "as above"},
 	{property: "acks", settings: []string{"produce-acks"}, convert: acks, note: "0 and 1 become all"},
 	{property: "producer.acks", settings: []string{"produce-acks"}, convert: acks, note: "as above"},
-	{property: "producer.delivery.timeout.ms", settings: []string{"produce-timeout"}},
+	{property: "producer.delivery.timeout.ms", settings: []string{"produce-timeout"}, convert: between(1000, 600_000), note: "between 1000 and 600000"},
 	{property: "compression.enable", settings: []string{"gzip"}, convert: truth},
 	{property: "schema.registry.url", settings: []string{"schema-registry-url"}, convert: registry},
 	{property: "schema.registry.basic.auth.user.info", settings: []string{"schema-registry-url"}, convert: userInfo, secret: true, part: true, note: "goes into the addresses of `schema.registry.url`"},
@@ -104,6 +104,12 @@ var legacyWithout = []string{
 var legacyLater = []string{
 	"api.v3.*", "confluent.resource.name.authority", "streaming.connection.max.duration.*", "rate.limit.*", "producer.rate.limit.*",
 }
+
+// legacyClients are the other settings of Java's Kafka clients: tuning, which Sluice does not leave to its users.
+var legacyClients = []string{"client.*", "admin.*", "producer.*", "consumer.*"}
+
+// brokerVariables are the names that other services have for the brokers, the weakest first.
+var brokerVariables = []string{"KAFKA_ADDR", "KAFKA_ADDRESSES", "KAFKA_ADDRESS"}
 
 // legacyRefused are the properties that ask for protection that would be missing. They stop the start.
 var legacyRefused = []struct{ pattern, reason string }{
@@ -208,7 +214,7 @@ func between(least, most int64) func(string, legacyProperties) ([]string, error)
 	return func(value string, _ legacyProperties) ([]string, error) {
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil {
-			return nil, errors.New("must be a whole number")
+			return nil, fmt.Errorf("is %q; it must be a whole number", value)
 		}
 		return []string{strconv.FormatInt(min(max(n, least), most), 10)}, nil
 	}

@@ -111,7 +111,8 @@ func TestWhoWinsOverLegacyNames(t *testing.T) {
 		brokers string
 	}{
 		{nil, nil, "1.001s", "[file:1]"},
-		{map[string]string{"KAFKA_ADDRESS": "address:1"}, nil, "1.001s", "[address:1]"},
+		{map[string]string{"KAFKA_ADDR": "addr:1"}, nil, "1.001s", "[addr:1]"},
+		{map[string]string{"KAFKA_ADDRESS": "address:1", "KAFKA_ADDRESSES": "addresses:1"}, nil, "1.001s", "[address:1]"},
 		{map[string]string{"KAFKA_ADDRESS": "address:1", "RP_BOOTSTRAP_SERVERS": "rp:1", "RP_CONSUMER_REQUEST_TIMEOUT_MS": "1002"}, nil, "1.002s", "[rp:1]"},
 		{map[string]string{"RP_CONSUMER_REQUEST_TIMEOUT_MS": "1002", "KAFKA_REST_CONSUMER_REQUEST_TIMEOUT_MS": "1003"}, nil, "1.003s", "[file:1]"},
 		{map[string]string{"KAFKA_REST_CONSUMER_REQUEST_TIMEOUT_MS": "1003"}, []string{"--config", yaml}, "1.004s", "[yaml:1]"},
@@ -266,13 +267,13 @@ func TestNoBrokersAnyMoreFromZooKeeper(t *testing.T) {
 // The start says what became of everything, once, and shows no secret.
 func TestTheStartReportsWhatBecameOfLegacyNames(t *testing.T) {
 	path := propertiesFile(t, strings.Join([]string{
-		"bootstrap.servers=k:1", "zookeeper.connect=zk", "api.v3.enable=true", "made.up=1", "max.poll.records=7",
+		"bootstrap.servers=k:1", "zookeeper.connect=zk", "api.v3.enable=true", "made.up=1", "producer.linger.ms=5", "max.poll.records=7",
 		"client.security.protocol=SASL_PLAINTEXT", "client.sasl.jaas.config=x.PlainLoginModule required username=u password=hunter2;",
 		"schema.registry.url=http://u:hunter2@r", "id=file", "idle.timeout.ms=30000", "gzip.none=", "compression.enable=true", "port=1", "listeners=http://a:2",
 	}, "\n"))
 	clean(t, map[string]string{
 		"RP_ID": "rp", "KAFKA_REST_LOG4J_ROOT_LOGLEVEL": "WARN", "KAFKA_REST_HEAP_OPTS": "-Xmx1g", "KAFKAREST_HEAP_OPTS": "-Xmx1g", "RP_ZOO": "1",
-		"KAFKA_REST_PROXY_MSK_PORT": "tcp://10.0.0.1:8080", "KAFKA_REST_PORT": "tcp://10.0.0.1:8080", "KAFKA_REST_SERVICE_HOST": "10.0.0.1", "KAFKA_ADDRESSES": "x",
+		"KAFKA_REST_PROXY_MSK_PORT": "tcp://10.0.0.1:8080", "KAFKA_REST_PORT": "tcp://10.0.0.1:8080", "KAFKA_REST_SERVICE_HOST": "10.0.0.1", "KAFKA_ADDRESS_BOOK": "x",
 		"SLUICE_GZIP": "false",
 	})
 	_, old, err := oldParse(t, append([]string{"serve", "--kafka-rest-properties", path}, ours...)...)
@@ -289,18 +290,18 @@ func TestTheStartReportsWhatBecameOfLegacyNames(t *testing.T) {
 	at := func(line int, name string) string { return fmt.Sprintf("\"%s:%d: %s\"", path, line, name) }
 	want := []string{
 		`level=INFO msg="legacy setting" legacy=` + at(1, "bootstrap.servers") + ` setting=kafka-brokers value=k:1`,
-		`level=INFO msg="legacy setting" legacy=` + at(14, "listeners") + ` setting=listen value=a:2`,
+		`level=INFO msg="legacy setting" legacy=` + at(15, "listeners") + ` setting=listen value=a:2`,
 		`level=INFO msg="legacy setting" legacy=RP_ID setting=id value=rp`,
-		`level=WARN msg="legacy setting is overridden" legacy=` + at(12, "compression.enable") + ` setting=gzip by=SLUICE_GZIP`,
-		`level=INFO msg="legacy setting" legacy=` + at(8, "schema.registry.url") + ` setting=schema-registry-url value=http://r`,
-		`level=INFO msg="legacy setting" legacy=` + at(10, "idle.timeout.ms") + ` setting=idle-timeout value=180000`,
-		`level=INFO msg="legacy setting" legacy=` + at(6, "client.security.protocol") + ` setting=kafka-security-protocol value=SASL_PLAINTEXT`,
-		`level=INFO msg="legacy setting" legacy=` + at(7, "client.sasl.jaas.config") + ` setting=kafka-sasl-user value=[redacted]`,
-		`level=INFO msg="legacy setting" legacy=` + at(7, "client.sasl.jaas.config") + ` setting=kafka-sasl-password value=[redacted]`,
-		`level=INFO msg="legacy setting" legacy=` + at(7, "client.sasl.jaas.config") + ` setting=kafka-sasl-mechanism value=[redacted]`,
-		`level=WARN msg="legacy setting is overridden" legacy=` + at(9, "id") + ` by=RP_ID`,
-		`level=WARN msg="legacy setting is overridden" legacy=` + at(13, "port") + ` by=` + at(14, "listeners"),
-		`level=WARN msg="legacy settings without effect" names="[KAFKAREST_HEAP_OPTS KAFKA_REST_HEAP_OPTS KAFKA_REST_LOG4J_ROOT_LOGLEVEL max.poll.records zookeeper.connect]"`,
+		`level=WARN msg="legacy setting is overridden" legacy=` + at(13, "compression.enable") + ` setting=gzip by=SLUICE_GZIP`,
+		`level=INFO msg="legacy setting" legacy=` + at(9, "schema.registry.url") + ` setting=schema-registry-url value=http://r`,
+		`level=INFO msg="legacy setting" legacy=` + at(11, "idle.timeout.ms") + ` setting=idle-timeout value=180000`,
+		`level=INFO msg="legacy setting" legacy=` + at(7, "client.security.protocol") + ` setting=kafka-security-protocol value=SASL_PLAINTEXT`,
+		`level=INFO msg="legacy setting" legacy=` + at(8, "client.sasl.jaas.config") + ` setting=kafka-sasl-user value=[redacted]`,
+		`level=INFO msg="legacy setting" legacy=` + at(8, "client.sasl.jaas.config") + ` setting=kafka-sasl-password value=[redacted]`,
+		`level=INFO msg="legacy setting" legacy=` + at(8, "client.sasl.jaas.config") + ` setting=kafka-sasl-mechanism value=[redacted]`,
+		`level=WARN msg="legacy setting is overridden" legacy=` + at(10, "id") + ` by=RP_ID`,
+		`level=WARN msg="legacy setting is overridden" legacy=` + at(14, "port") + ` by=` + at(15, "listeners"),
+		`level=WARN msg="legacy settings without effect" names="[KAFKAREST_HEAP_OPTS KAFKA_REST_HEAP_OPTS KAFKA_REST_LOG4J_ROOT_LOGLEVEL max.poll.records producer.linger.ms zookeeper.connect]"`,
 		`level=WARN msg="legacy settings of what Sluice does not have yet, without effect" names=[api.v3.enable]`,
 		`level=WARN msg="unknown legacy settings, without effect" names="[RP_ZOO made.up]"`,
 	}
