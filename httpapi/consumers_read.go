@@ -394,7 +394,7 @@ func (d *deflated) Read(p []byte) (int, error) {
 			}
 		}
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			d.done = true
 			if err := d.z.Close(); err != nil {
 				return 0, err
