@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -26,6 +28,54 @@ func TestARatioComparesOnlyWithinItsPair(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in %q", want, got)
 		}
+	}
+}
+
+// Waits are told as medians of the pairs, the size by the beginning and the end of one reading.
+func TestALineTellsWaitsAndSizes(t *testing.T) {
+	ms := func(all ...int) (waits []time.Duration) {
+		for _, n := range all {
+			waits = append(waits, time.Duration(n)*time.Millisecond)
+		}
+		return waits
+	}
+	r := reading{count: 1, took: time.Second, cpu: time.Second, waits: ms(9, 1, 2, 3), sizes: []int64{1e6, 3e6, 9e6, 9e6, 5e6, 6e6}}
+	got := report(path{name: "p", unit: "records"}, []pair{{r, reading{count: 1, took: time.Second, cpu: time.Second}}})
+	for _, want := range []string{"ratio 1.00 (1.00 to 1.00)", "ms p50/p99: sluice 2/3", "MB resident: first third 2, last third 6, most 9"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in %q", want, got)
+		}
+	}
+}
+
+// The client reads what a server may answer with, and no more of it.
+func TestTheWireReadsBothFramings(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/missing" {
+			http.NotFound(w, r)
+			return
+		}
+		for range 3 {
+			_, _ = w.Write(bytes.Repeat([]byte("x"), 100_000)) // the client sees what is missing
+			if r.URL.Path == "/chunked" {
+				_ = http.NewResponseController(w).Flush()
+			}
+		}
+	}))
+	defer server.Close()
+	host := server.Listener.Addr().String()
+	c, err := dialWire(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.conn.Close()
+	for _, path := range []string{"/", "/chunked", "/"} {
+		if body, err := c.do(request("GET", host, path, "", nil)); err != nil || len(body) != 300_000 {
+			t.Errorf("%s gave %d bytes, %v", path, len(body), err)
+		}
+	}
+	if _, err := c.do(request("GET", host, "/missing", "", nil)); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("an answer of 404 was %v", err)
 	}
 }
 

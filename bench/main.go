@@ -8,7 +8,7 @@
 //
 //	path             limit                                                        the limit's process
 //	produce-batches  sarama's AsyncProducer with as many records in flight         this one
-//	produce-singly   sarama's SyncProducer shared by as many goroutines            this one
+//	produce-singly-n sarama's SyncProducer shared by as many goroutines            this one
 //	webhook          a loop that signs and posts with net/http, to the same sink   this one
 //	stream           hijacked connections that write ready frames                  one of its own
 //	pull             sarama's consumer                                             this one
@@ -32,18 +32,23 @@ import (
 // path is one way through the gateway. setUp makes its two sides; what it acquires ends with the world.
 type path struct {
 	name  string
-	aim   float64 // of the ratio
+	aim   float64 // of the ratio; 0 is none
 	unit  string  // what is counted
 	setUp func(ctx context.Context, w *world) (sluice, limit side, err error)
 }
 
 var paths = []path{
-	{"produce-batches", 0.5, "records", produceBatches},
-	{"produce-singly", 0.3, "records", produceSingly},
+	{"produce-batches", 0.6, "records", produceBatches},
+	{"produce-singly-1", 0, "records", produceSingly(1)},
+	{"produce-singly-64", 0.4, "records", produceSingly(64)},
+	{"produce-singly-512", 0, "records", produceSingly(512)},
 	{"webhook", 0.6, "records", webhooks},
 	{"stream", 0.5, "deliveries", streams},
 	{"pull", 0.5, "records", pull},
 }
+
+// idlePath has no limit to be compared with: it is what instances cost that do nothing.
+const idlePath = "idle"
 
 type options struct {
 	run        string
@@ -106,6 +111,12 @@ func measure(ctx context.Context, o options) (err error) {
 		chosen++
 		if err := w.measure(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	if strings.Contains(idlePath, o.run) {
+		chosen++
+		if err := w.measureIdle(ctx); err != nil {
+			return fmt.Errorf("%s: %w", idlePath, err)
 		}
 	}
 	if chosen == 0 {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,13 @@ func (m *meter) stop(count int) (reading, error) {
 	return reading{count: count, took: took, cpu: cpu - m.cpu}, err
 }
 
+// stopWith is stop where somebody noted how long each call took.
+func (m *meter) stopWith(count int, waits [][]time.Duration) (reading, error) {
+	r, err := m.stop(count)
+	r.waits = slices.Concat(waits...)
+	return r, err
+}
+
 // tick is the unit of /proc/<pid>/stat on every Linux that Go runs on (USER_HZ, proc_pid_stat(5)).
 const tick = 10 * time.Millisecond
 
@@ -52,6 +60,46 @@ func cpuTime(pid int) (time.Duration, error) {
 	user, err1 := strconv.ParseInt(fields[11], 10, 64)
 	system, err2 := strconv.ParseInt(fields[12], 10, 64)
 	return time.Duration(user+system) * tick, errors.Join(err1, err2)
+}
+
+// resident is the memory of a process that is in RAM, in bytes.
+func resident(pid int) (int64, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "VmRSS:" {
+			kib, err := strconv.ParseInt(fields[1], 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status has no VmRSS", pid)
+}
+
+// watchSize looks at the size of a process ten times a second until stop, which gives what it saw.
+func watchSize(pid int) (stop func() []int64) {
+	end, done := make(chan struct{}), make(chan []int64)
+	go func() {
+		var sizes []int64
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				if size, err := resident(pid); err == nil { // else it has ended, which shows elsewhere
+					sizes = append(sizes, size)
+				}
+			case <-end:
+				done <- sizes
+				return
+			}
+		}
+	}()
+	return func() []int64 {
+		close(end)
+		return <-done
+	}
 }
 
 const (

@@ -20,7 +20,9 @@ type side struct {
 type reading struct {
 	count int // of records, or of deliveries
 	took  time.Duration
-	cpu   time.Duration // of the side's process, user and system
+	cpu   time.Duration   // of the side's process, user and system
+	waits []time.Duration // of its calls, or of every hundredth record; nil where nobody waits for one
+	sizes []int64         // resident bytes of the gateway, evenly spaced in time, where that is looked at
 }
 
 func (r reading) rate() float64 { return float64(r.count) / r.took.Seconds() }
@@ -74,12 +76,50 @@ func report(p path, pairs []pair) string {
 	ratios := figures(func(p pair) float64 { return p.sluice.rate() / p.limit.rate() })
 	ours := median(figures(func(p pair) float64 { return p.sluice.cpuSeconds() }))
 	theirs := median(figures(func(p pair) float64 { return p.limit.cpuSeconds() }))
-	return fmt.Sprintf("%-16s ratio %.2f (%.2f to %.2f, aim %.1f)   %s/s: sluice %s, limit %s   CPU-s per 100,000: sluice %.3g, limit %.3g (%.1f times)",
-		p.name, median(ratios), ratios[0], ratios[len(ratios)-1], p.aim, p.unit,
+	aim := ""
+	if p.aim > 0 {
+		aim = fmt.Sprintf(", aim %.1f", p.aim)
+	}
+	line := fmt.Sprintf("%-18s ratio %.2f (%.2f to %.2f%s)   %s/s: sluice %s, limit %s   CPU-s per 100,000: sluice %.3g, limit %.3g (%.1f times)",
+		p.name, median(ratios), ratios[0], ratios[len(ratios)-1], aim, p.unit,
 		thousands(median(figures(func(p pair) float64 { return p.sluice.rate() }))),
 		thousands(median(figures(func(p pair) float64 { return p.limit.rate() }))),
 		ours, theirs, ours/theirs)
+	wait := func(of func(pair) []time.Duration, part float64) float64 {
+		return median(figures(func(p pair) float64 { return float64(quantile(of(p), part).Microseconds()) / 1000 }))
+	}
+	mine, other := func(p pair) []time.Duration { return p.sluice.waits }, func(p pair) []time.Duration { return p.limit.waits }
+	if len(pairs[0].sluice.waits) > 0 {
+		line += fmt.Sprintf("   ms p50/p99: sluice %.3g/%.3g", wait(mine, 0.50), wait(mine, 0.99))
+	}
+	if len(pairs[0].limit.waits) > 0 {
+		line += fmt.Sprintf(", limit %.3g/%.3g", wait(other, 0.50), wait(other, 0.99))
+	}
+	if sizes := pairs[0].sluice.sizes; len(sizes) > 0 {
+		third := max(len(sizes)/3, 1)
+		line += fmt.Sprintf("   MB resident: first third %s, last third %s, most %s",
+			megabytes(mean(sizes[:third])), megabytes(mean(sizes[len(sizes)-third:])), megabytes(slices.Max(sizes)))
+	}
+	return line
 }
+
+// quantile sorts the figures.
+func quantile[T cmp.Ordered](figures []T, part float64) (none T) {
+	if len(figures) == 0 {
+		return none
+	}
+	slices.Sort(figures)
+	return figures[int(part*float64(len(figures)-1))]
+}
+
+func mean(figures []int64) (sum int64) {
+	for _, f := range figures {
+		sum += f
+	}
+	return sum / int64(len(figures))
+}
+
+func megabytes(bytes int64) string { return fmt.Sprintf("%.0f", float64(bytes)/1e6) }
 
 // median is of sorted figures.
 func median[T cmp.Ordered](sorted []T) T { return sorted[(len(sorted)-1)/2] }

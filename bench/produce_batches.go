@@ -62,13 +62,16 @@ func post(ctx context.Context, m meter, span time.Duration, host, topic string, 
 	defer cancel()
 	var count atomic.Int64
 	var group errgroup.Group
+	waits := make([][]time.Duration, len(clients))
 	for n, c := range clients {
 		group.Go(func() error {
 			for i := n; ctx.Err() == nil; i++ {
+				began := time.Now()
 				answer, err := c.do(requests[i%len(requests)])
 				if err != nil {
 					return err
 				}
+				waits[n] = append(waits[n], time.Since(began))
 				if bytes.Count(answer, []byte(`"offset":`)) != batch || bytes.Count(answer, []byte(`"error_code":null`)) != batch {
 					return fmt.Errorf("a record was not taken: %.300s", answer)
 				}
@@ -80,7 +83,7 @@ func post(ctx context.Context, m meter, span time.Duration, host, topic string, 
 	if err := group.Wait(); err != nil {
 		return reading{}, err
 	}
-	return m.stop(int(count.Load()))
+	return m.stopWith(int(count.Load()), waits)
 }
 
 func produceRequest(host, topic string, first, batch int) []byte {
@@ -112,9 +115,13 @@ func sendAsync(ctx context.Context, m meter, span time.Duration, client sarama.C
 	var count int
 	var failed error
 	var answered sync.WaitGroup
+	var waits []time.Duration
 	answered.Go(func() {
-		for range producer.Successes() {
+		for sent := range producer.Successes() {
 			count++
+			if began, ok := sent.Metadata.(time.Time); ok {
+				waits = append(waits, time.Since(began))
+			}
 			<-inFlight
 		}
 	})
@@ -126,12 +133,16 @@ func sendAsync(ctx context.Context, m meter, span time.Duration, client sarama.C
 	})
 	for i := 0; ctx.Err() == nil; i++ {
 		inFlight <- struct{}{}
-		producer.Input() <- &sarama.ProducerMessage{Topic: topic, Partition: int32(i / batchRecords % partitions), Value: sarama.ByteEncoder(value(i))}
+		record := &sarama.ProducerMessage{Topic: topic, Partition: int32(i / batchRecords % partitions), Value: sarama.ByteEncoder(value(i))}
+		if i%batchRecords == 0 {
+			record.Metadata = time.Now()
+		}
+		producer.Input() <- record
 	}
 	producer.AsyncClose()
 	answered.Wait()
 	if failed != nil {
 		return reading{}, failed
 	}
-	return m.stop(count)
+	return m.stopWith(count, [][]time.Duration{waits})
 }

@@ -49,12 +49,15 @@ func again(m meter, span time.Duration, once func(meter) (reading, error)) (sum 
 		if err != nil {
 			return reading{}, err
 		}
-		sum = reading{sum.count + r.count, sum.took + r.took, sum.cpu + r.cpu}
+		if sum.sizes == nil {
+			sum.sizes = r.sizes // of one reading of the backlog: whether it is flat shows from its beginning to its end
+		}
+		sum.count, sum.took, sum.cpu, sum.waits = sum.count+r.count, sum.took+r.took, sum.cpu+r.cpu, append(sum.waits, r.waits...)
 	}
 	return sum, nil
 }
 
-func readInstance(ctx context.Context, m meter, base, topic string, backlog int) (reading, error) {
+func readInstance(ctx context.Context, m meter, base, topic string, backlog int) (result reading, err error) {
 	host := strings.TrimPrefix(base, "http://")
 	instance, err := peers.NewInstance(ctx, base, fmt.Sprintf("bench-%d", time.Now().UnixNano()), topic)
 	if err != nil {
@@ -67,11 +70,20 @@ func readInstance(ctx context.Context, m meter, base, topic string, backlog int)
 	defer c.conn.Close()
 	read := request("GET", host, strings.TrimPrefix(instance.Base, base)+"/records", "Accept: application/vnd.kafka.binary.v2+json\r\n", nil)
 	first, got := 0, 0
+	var waits []time.Duration
+	stopWatch := watchSize(m.pid)
+	defer func() {
+		if sizes := stopWatch(); err == nil {
+			result.sizes = sizes
+		}
+	}()
 	for deadline := time.Now().Add(5 * time.Minute); got < backlog; {
+		began := time.Now()
 		answer, err := c.do(read)
 		if err != nil {
 			return reading{}, err
 		}
+		waits = append(waits, time.Since(began))
 		got += bytes.Count(answer, []byte(`"offset":`))
 		if first == 0 && got > 0 {
 			first = got
@@ -83,8 +95,7 @@ func readInstance(ctx context.Context, m meter, base, topic string, backlog int)
 			return reading{}, fmt.Errorf("%d of %d records", got, backlog)
 		}
 	}
-	result, err := m.stop(got - first)
-	if err != nil {
+	if result, err = m.stopWith(got-first, [][]time.Duration{waits[1:]}); err != nil {
 		return reading{}, err
 	}
 	if got != backlog {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"syscall"
@@ -42,7 +43,12 @@ func play(role string) error {
 	return fmt.Errorf("%s=%s is no role", roleVariable, role)
 }
 
-// playGateway is `sluice serve` under the CPU profiler, from the environment's settings.
+// freed is what playGateway prints, with a number, when it has collected its garbage and given the memory back, as SIGUSR1
+// asks it to.
+const freed = "bench: freed"
+
+// playGateway is `sluice serve`, from the environment's settings, with what a measurement needs from inside: the CPU
+// profiler, and a collection of garbage when it is asked for.
 func playGateway() (err error) {
 	config := gateway.Default()
 	parser, err := kong.New(&config)
@@ -52,11 +58,6 @@ func playGateway() (err error) {
 	if _, err := parser.Parse(nil); err != nil {
 		return err
 	}
-	profile, err := os.Create(os.Getenv(profileVariable))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, profile.Close()) }()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	lines := gateway.NewLines(os.Stdout)
@@ -67,10 +68,26 @@ func playGateway() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := pprof.StartCPUProfile(profile); err != nil {
-		return err
+	if name := os.Getenv(profileVariable); name != "" {
+		profile, err := os.Create(name)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = profile.Close() }() // a profile that is cut short does not parse
+		if err := pprof.StartCPUProfile(profile); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
-	defer pprof.StopCPUProfile()
+	free := make(chan os.Signal, 1)
+	signal.Notify(free, syscall.SIGUSR1)
+	go func() {
+		for n := 1; ; n++ {
+			<-free
+			debug.FreeOSMemory()
+			fmt.Println(freed, n)
+		}
+	}()
 	return g.Run(ctx)
 }
 

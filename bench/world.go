@@ -160,6 +160,26 @@ func (w *world) build(ctx context.Context) (err error) {
 // gateway starts a sluice process for the path that is being measured, with settings on top of the defaults. With
 // -cpuprofile it is this program in the role of sluice, which has the profiler in it.
 func (w *world) gateway(ctx context.Context, settings ...string) (*peers.Replica, error) {
+	if w.opts.cpuprofile != "" {
+		return w.gatewayInside(ctx, settings...)
+	}
+	return w.start(ctx, w.binary, settings)
+}
+
+// gatewayInside is always this program in the role of sluice.
+func (w *world) gatewayInside(ctx context.Context, settings ...string) (*peers.Replica, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	settings = append(settings, roleVariable+"="+roleGateway)
+	if w.opts.cpuprofile != "" {
+		settings = append(settings, profileVariable+"="+filepath.Join(w.opts.cpuprofile, w.path+".pprof"))
+	}
+	return w.start(ctx, self, settings)
+}
+
+func (w *world) start(ctx context.Context, binary string, settings []string) (*peers.Replica, error) {
 	shift, err := freeShift(10_000)
 	if err != nil {
 		return nil, err
@@ -169,13 +189,6 @@ func (w *world) gateway(ctx context.Context, settings ...string) (*peers.Replica
 		"SLUICE_LISTEN=" + addr, "SLUICE_KAFKA_BROKERS=" + w.kafka, "SLUICE_REDIS_URL=" + w.redis,
 		"SLUICE_AUTH=none", "SLUICE_ALLOW_NO_AUTH=true", "SLUICE_SSE_DRAIN=0s",
 	}, settings...)
-	binary := w.binary
-	if w.opts.cpuprofile != "" {
-		if binary, err = os.Executable(); err != nil {
-			return nil, err
-		}
-		env = append(env, roleVariable+"="+roleGateway, profileVariable+"="+filepath.Join(w.opts.cpuprofile, w.path+".pprof"))
-	}
 	starting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	r, err := peers.Start(starting, binary, "http://"+addr, env, "serve")
