@@ -38,7 +38,13 @@ type Membership struct {
 	Group    string
 	Topics   []string
 	Assignor Assignor
+	// Note, unless it is nil, is asked whenever this member joins a generation, which is after its session before has
+	// ended. What it says, at most MaxNote bytes, is in the session of every member.
+	Note func() []byte
 }
+
+// MaxNote is how long a member's note may be. A longer one is left out.
+const MaxNote = 1024
 
 // Session is one generation of a membership: the partitions that the group has lent to this member. Its context, handed
 // over beside it, ends when a rebalance begins or the lease runs out.
@@ -46,6 +52,9 @@ type Session struct {
 	Member     string
 	Generation int32
 	Claims     map[string][]int32 // by topic, ascending
+	// Notes are what the members of this generation said as they joined it: one for each, this one's own included, and nil
+	// for a member that said nothing. There are none at all where the leader is of a release that does not pass them on.
+	Notes [][]byte
 	// Valid reports whether the lease still holds, by the monotonic and by the wall clock: a process that was frozen
 	// fails it at once on waking. Ask before every send and every commit that rests on the session.
 	Valid func() bool

@@ -17,6 +17,7 @@ type subscriber struct {
 	id       string
 	instance string // static membership (KIP-345), of foreign members; else ""
 	topics   []string
+	note     []byte
 }
 
 // assignor shares out the partitions of one topic, which are counted from 0. The members are those that subscribe to
@@ -149,11 +150,11 @@ func subscribers(members []sarama.GroupMember) ([]subscriber, error) {
 	list := make([]subscriber, 0, len(members))
 	var bad []error
 	for _, m := range members {
-		topics, err := topicsOf(m.Metadata)
+		topics, note, err := subscriptionOf(m.Metadata)
 		if err != nil {
 			bad = append(bad, fmt.Errorf("member %s: %w", m.MemberId, err)) // it gets no partitions, the others theirs
 		}
-		s := subscriber{id: m.MemberId, topics: topics}
+		s := subscriber{id: m.MemberId, topics: topics, note: note}
 		if m.GroupInstanceId != nil {
 			s.instance = *m.GroupInstanceId
 		}
@@ -162,53 +163,85 @@ func subscribers(members []sarama.GroupMember) ([]subscriber, error) {
 	return list, errors.Join(bad...)
 }
 
-// topicsOf reads the beginning of a ConsumerProtocolSubscription, which is the same in all its versions: version,
-// topics. The rest (user data, owned partitions, rack) is the business of assignors we do not offer; foreign clients
-// have been seen to write it wrong, so it is not looked at.
-func topicsOf(metadata []byte) ([]string, error) {
+// subscriptionOf reads the beginning of a ConsumerProtocolSubscription, which is the same in all its versions: version,
+// topics, user data. The rest (owned partitions, rack) is the business of assignors we do not offer; foreign clients have
+// been seen to write it wrong, so it is not looked at, and user data that is cut short is none.
+func subscriptionOf(metadata []byte) (topics []string, note []byte, err error) {
 	short := errors.New("its subscription is cut short")
 	if len(metadata) < 6 {
-		return nil, short
+		return nil, nil, short
 	}
 	n, rest := int32(binary.BigEndian.Uint32(metadata[2:])), metadata[6:]
-	var topics []string
 	for range n { // negative is null: none
 		if len(rest) < 2 {
-			return nil, short
+			return nil, nil, short
 		}
 		size := int(binary.BigEndian.Uint16(rest))
 		if rest = rest[2:]; len(rest) < size {
-			return nil, short
+			return nil, nil, short
 		}
 		if name := string(rest[:size]); !slices.Contains(topics, name) {
 			topics = append(topics, name)
 		}
 		rest = rest[size:]
 	}
-	return topics, nil
+	if len(rest) >= 4 {
+		if size := int32(binary.BigEndian.Uint32(rest)); size > 0 && size <= sluice.MaxNote && int(size) <= len(rest)-4 {
+			note = rest[4 : 4+size]
+		}
+	}
+	return topics, note, nil
 }
 
-// claimsOf reads an assignment. An empty one, which a leader may give to a member without partitions, has no version
-// either and must not be decoded.
-func claimsOf(answer *sarama.SyncGroupResponse) (map[string][]int32, error) {
+// assignmentOf reads what a member was given: its partitions, and the notes of all members. An empty one, which a leader
+// may give to a member without partitions, has no version either and must not be decoded.
+func assignmentOf(answer *sarama.SyncGroupResponse) (claims map[string][]int32, notes [][]byte, err error) {
+	claims = map[string][]int32{}
 	if len(answer.MemberAssignment) == 0 {
-		return map[string][]int32{}, nil
+		return claims, nil, nil
 	}
 	assignment, err := answer.GetMemberAssignment()
 	if err != nil {
-		return nil, fmt.Errorf("read the assignment: %w", err)
+		return nil, nil, fmt.Errorf("read the assignment: %w", err)
 	}
-	claims := make(map[string][]int32, len(assignment.Topics))
 	for topic, partitions := range assignment.Topics {
 		if len(partitions) > 0 {
 			slices.Sort(partitions)
 			claims[topic] = partitions
 		}
 	}
-	return claims, nil
+	return claims, readNotes(assignment.UserData), nil
 }
 
 // protocolOf is the subscription we join with. Version 0 says all that an eager member has to say.
-func protocolOf(r *sarama.JoinGroupRequest, m sluice.Membership) error {
-	return r.AddGroupProtocolMetadata(string(m.Assignor), &sarama.ConsumerGroupMemberMetadata{Topics: m.Topics})
+func protocolOf(r *sarama.JoinGroupRequest, m sluice.Membership, note []byte) error {
+	return r.AddGroupProtocolMetadata(string(m.Assignor), &sarama.ConsumerGroupMemberMetadata{Topics: m.Topics, UserData: note})
+}
+
+// notesVersion begins the user data of an assignment with notes: then the length of each, uvarint, and its bytes.
+const notesVersion = 1
+
+func writeNotes(members []subscriber) []byte {
+	b := []byte{notesVersion}
+	for _, m := range members {
+		b = binary.AppendUvarint(b, uint64(len(m.note)))
+		b = append(b, m.note...)
+	}
+	return b
+}
+
+// readNotes gives nil for what it does not understand.
+func readNotes(b []byte) (notes [][]byte) {
+	if len(b) == 0 || b[0] != notesVersion {
+		return nil
+	}
+	for b = b[1:]; len(b) > 0; {
+		size, n := binary.Uvarint(b)
+		if n <= 0 || size > uint64(len(b)-n) {
+			return nil
+		}
+		notes = append(notes, b[n:n+int(size)])
+		b = b[n+int(size):]
+	}
+	return notes
 }

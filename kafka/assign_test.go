@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/IBM/sarama"
+
+	"github.com/sluicegate/sluice"
 	"pgregory.net/rapid"
 )
 
@@ -139,6 +141,31 @@ func TestLeaderReadsForeignSubscriptions(t *testing.T) {
 	shares := plan(ranges, list, map[string]int32{"a": 3, "bc": 1})
 	if len(shares) != 3 || !slices.Equal(shares["java"]["a"], []int32{0, 1, 2}) {
 		t.Errorf("plan %v", shares)
+	}
+}
+
+// What a member notes is in the assignment of every member; what cannot be read is nothing.
+func TestNotesAreReadAsTheyWereWritten(t *testing.T) {
+	r := &sarama.JoinGroupRequest{}
+	if err := protocolOf(r, sluice.Membership{Topics: []string{"a"}, Assignor: sluice.Rendezvous}, []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	old := []byte{0, 0, 0, 0, 0, 1, 0, 1, 'a', 0xff, 0xff, 0xff, 0xff} // a release that notes nothing
+	list, err := subscribers([]sarama.GroupMember{
+		{MemberId: "new", Metadata: r.OrderedGroupProtocols[0].Metadata}, {MemberId: "old", Metadata: old},
+		{MemberId: "endless", Metadata: append(old[:9:9], 0x7f, 0xff, 0xff, 0xff, 'x')}, // more than is there
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := writeNotes(list)
+	if got := fmt.Sprintf("%q", readNotes(written)); got != `["one" "" ""]` {
+		t.Errorf("notes %s", got)
+	}
+	for _, b := range [][]byte{nil, {}, {2, 1, 'x'}, {1, 9, 'x'}, {1, 0x80}} {
+		if got := readNotes(b); got != nil {
+			t.Errorf("%x: notes %q", b, got)
+		}
 	}
 }
 

@@ -25,9 +25,9 @@ const (
 	callTime      = 3 * time.Second // for every call but join and sync
 	joinTime      = rebalanceTime + 5*time.Second
 	watchTime     = 500 * time.Millisecond // a call may take, before the finder is asked whether it waits at the right broker
-	drainTime     = 4 * time.Second  // that a session's func has after its context ended
-	leaveTime     = 2 * time.Second  // connecting included
-	recountTime   = 10 * time.Second // how often a leader looks whether partitions were added
+	drainTime     = 4 * time.Second        // that a session's func has after its context ended
+	leaveTime     = 2 * time.Second        // connecting included
+	recountTime   = 10 * time.Second       // how often a leader looks whether partitions were added
 
 	// leaseTime is how long a session outlives the sending of its last answered heartbeat. The broker counts from the
 	// arrival, which is later, so two seconds are left for clocks that run apart and for a thread that was not scheduled.

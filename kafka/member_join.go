@@ -8,12 +8,16 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/sluicegate/sluice"
 )
 
 // generation is one generation of the group as this member joined it.
 type generation struct {
 	number int32
 	claims map[string][]int32
+	notes  [][]byte         // of all its members
+	said   []byte           // those notes as the leader hands them on; nil unless this member leads
 	sent   time.Time        // when its first heartbeat was sent
 	counts map[string]int32 // partitions by topic as the plan had them; nil unless this member leads
 }
@@ -49,10 +53,11 @@ func (m *member) join(ctx context.Context) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := m.askToJoin(ctx, l)
+	note := m.note()
+	answer, err := m.askToJoin(ctx, l, note)
 	if err == nil && answer.Err == sarama.ErrMemberIdRequired {
 		m.id = answer.MemberId
-		answer, err = m.askToJoin(ctx, l)
+		answer, err = m.askToJoin(ctx, l, note)
 	}
 	if err != nil {
 		return nil, err
@@ -78,11 +83,23 @@ func (m *member) join(ctx context.Context) (*generation, error) {
 	return gen, err
 }
 
-func (m *member) askToJoin(ctx context.Context, l *link) (*sarama.JoinGroupResponse, error) {
+// note is what there is to say to the other members, now that the session before is over.
+func (m *member) note() []byte {
+	if m.wish.Note == nil {
+		return nil
+	}
+	note := m.wish.Note()
+	if len(note) > sluice.MaxNote {
+		return nil
+	}
+	return note
+}
+
+func (m *member) askToJoin(ctx context.Context, l *link, note []byte) (*sarama.JoinGroupResponse, error) {
 	q := sarama.NewJoinGroupRequest(m.groups.cfg.Version)
 	q.GroupId, q.MemberId, q.ProtocolType = m.wish.Group, m.id, "consumer"
 	q.SessionTimeout, q.RebalanceTimeout = int32(sessionTime.Milliseconds()), int32(rebalanceTime.Milliseconds())
-	if err := protocolOf(q, m.wish); err != nil {
+	if err := protocolOf(q, m.wish, note); err != nil {
 		return nil, fmt.Errorf("write the subscription: %w", err)
 	}
 	return ask(ctx, m, l, "JoinGroup", joinTime, l.broker.JoinGroup, q)
@@ -102,6 +119,9 @@ func (m *member) lead(ctx context.Context, l *link, gen *generation, members []s
 	}
 	if gen.counts, err = m.count(ctx, l, counts); err != nil {
 		return nil, err
+	}
+	if m.wish.Note != nil {
+		gen.said = writeNotes(list)
 	}
 	return plan(m.share, list, gen.counts), nil
 }
@@ -134,7 +154,7 @@ func (m *member) sync(ctx context.Context, l *link, gen *generation, shares map[
 		ProtocolType: &kind, ProtocolName: &protocol,
 	}
 	for _, id := range slices.Sorted(maps.Keys(shares)) {
-		if err := q.AddGroupAssignmentMember(id, &sarama.ConsumerGroupMemberAssignment{Topics: shares[id]}); err != nil {
+		if err := q.AddGroupAssignmentMember(id, &sarama.ConsumerGroupMemberAssignment{Topics: shares[id], UserData: gen.said}); err != nil {
 			return fmt.Errorf("write the assignment: %w", err)
 		}
 	}
@@ -145,6 +165,6 @@ func (m *member) sync(ctx context.Context, l *link, gen *generation, shares map[
 	if answer.Err != sarama.ErrNoError {
 		return fmt.Errorf("sync: %w", answer.Err)
 	}
-	gen.claims, err = claimsOf(answer)
+	gen.claims, gen.notes, err = assignmentOf(answer)
 	return err
 }

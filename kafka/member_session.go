@@ -26,7 +26,7 @@ func (m *member) session(ctx context.Context, gen *generation) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	lease := grant(gen.sent, func() { end(errLeaseOver) })
-	session := sluice.Session{Member: m.id, Generation: gen.number, Claims: gen.claims, Valid: lease.valid}
+	session := sluice.Session{Member: m.id, Generation: gen.number, Claims: gen.claims, Notes: gen.notes, Valid: lease.valid}
 	m.log.Info("session begins", slog.Any("session", about(session)))
 	done := make(chan struct{})
 	m.work.Go(func() {

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -23,6 +24,16 @@ func TestMembersShareATopicAndNeverAPartition(t *testing.T) {
 			settle(t, 10*time.Second, 12, a, b)
 			c := w.join(t, clients, "c")
 			settle(t, 10*time.Second, 12, a, b, c)
+			for _, r := range []*replica{a, b, c} {
+				said := slices.Sorted(func(yield func(string) bool) {
+					for _, n := range r.now().session.Notes {
+						yield(string(n))
+					}
+				})
+				if !slices.Equal(said, []string{"a", "b", "c"}) {
+					t.Errorf("%s knows the notes %q", r.name, said)
+				}
+			}
 			left := time.Now()
 			b.leave(t)
 			settle(t, 10*time.Second, 12, a, c)

@@ -144,7 +144,8 @@ func (w *world) join(t testing.TB, c *Clients, name string) *replica {
 	ctx, r.stop = context.WithCancel(t.Context())
 	go func() {
 		defer close(r.done)
-		r.err = groups.Member(ctx, sluice.Membership{Group: w.group, Topics: w.topics, Assignor: w.assignor}, func(ctx context.Context, s sluice.Session) {
+		note := func() []byte { return []byte(name) }
+		r.err = groups.Member(ctx, sluice.Membership{Group: w.group, Topics: w.topics, Assignor: w.assignor, Note: note}, func(ctx context.Context, s sluice.Session) {
 			h := &holding{who: r, session: s, ctx: ctx, began: time.Now()}
 			w.mu.Lock()
 			w.holders[h] = true
