@@ -42,7 +42,8 @@ type claim struct {
 
 type claimSession struct {
 	sluice.Session
-	ctx context.Context
+	ctx     context.Context
+	company company
 }
 
 func (d *Dispatcher) newClaim(p sluice.Partition) *claim {
@@ -65,7 +66,8 @@ func (c *claim) topicID() sluice.TopicID {
 
 // begin starts or resumes the claim for a session. Lanes that were suspended wake as they were.
 func (c *claim) begin(ctx context.Context, s sluice.Session) {
-	c.session.Store(&claimSession{Session: s, ctx: ctx})
+	with := companyOf(s.Notes, c.d.process)
+	c.session.Store(&claimSession{Session: s, ctx: ctx, company: with})
 	c.mu.Lock()
 	c.waiting = nil // all look for themselves when they wake
 	c.moved++
@@ -76,6 +78,9 @@ func (c *claim) begin(ctx context.Context, s sluice.Session) {
 		return
 	}
 	c.each(event{kind: evWake})
+	for _, r := range c.runners() {
+		r.reassure(with)
+	}
 }
 
 func (c *claim) each(e event) {

@@ -35,7 +35,7 @@ func (c *claim) takeOver(ctx context.Context, fresh []*subscriptions.Subscriptio
 			commit.Offset = sluice.NoOffset
 		}
 		all[i] = found{Commit: commit, Topic: topic.ID, Resolved: def.Source.Resolved[c.p.Topic], Number: c.p.Number,
-			Finder: c.d.process, Flying: c.flights.any()}
+			Finder: c.d.process, Flying: c.flights.any(), Company: c.session.Load().company}
 	}
 	if err := c.distrust(ctx, names, all); err != nil {
 		return err
@@ -44,7 +44,9 @@ func (c *claim) takeOver(ctx context.Context, fresh []*subscriptions.Subscriptio
 		return err
 	}
 	for i, def := range fresh {
-		c.start(def, inherit(all[i]))
+		in := inherit(all[i])
+		in.Silent = in.Abrupt
+		c.start(def, in)
 	}
 	c.d.committer.Now() // pin the positions, and let a zombie be seen by its term
 	return nil
@@ -112,9 +114,13 @@ func (c *claim) start(def *subscriptions.Subscription, in inheritance) {
 	}
 	c.d.log.LogAttrs(context.Background(), slog.LevelDebug, "lane begins", r.who(), slog.Int64("low", in.Ledger.Low()),
 		slog.Int("holes", in.Ledger.Len()), slog.Uint64("term", in.Mark.Term))
-	if in.Abrupt && def.Delivery.Ordering != subscriptions.OrderNone {
-		// A predecessor that was cut off may still have the head of a key in flight, for as long as an attempt takes.
-		r.post(event{kind: evWait, until: now.Add(def.Endpoint.Timeout.Std())})
+	if def.Delivery.Ordering != subscriptions.OrderNone {
+		until := now
+		if in.Abrupt {
+			// A predecessor that was cut off may still have the head of a key in flight, for as long as an attempt takes.
+			until = now.Add(def.Endpoint.Timeout.Std())
+		}
+		r.wait(until, in)
 	}
 	r.share.mu.Lock()
 	paused := r.share.pausedTill

@@ -30,7 +30,8 @@ const (
 	evResult   // from, outcome, othersPass
 	evLettered // from, failed
 	evHold     // until: another lane of the subscription was told to wait
-	evWait     // until: a predecessor may still have something in flight
+	evWait     // until: a predecessor may still have something in flight; and nothing is sent before the first commit
+	evPinned   // Kafka has a commit of the lane
 	evGroup    // failed: the progress group takes no commits, or does again
 	evSuspend  // the session is over
 	evWake     // the partition came back as if nothing had happened

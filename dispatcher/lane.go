@@ -57,6 +57,8 @@ type lane struct {
 	holds       uint32    // grows with every hold
 	heldUntil   time.Time // nothing is sent before, unless an attempt that was under way gets through
 	pausedUntil time.Time // nothing is sent before, whatever gets through: the endpoint asked for it
+	waitUntil   time.Time // nothing is sent before: a predecessor may be sending
+	unpinned    bool      // nothing is sent before Kafka knows who does
 	probing     bool      // one attempt at a time until one gets through
 	streak      int       // E or T in a row
 	barred      bool      // a dead letter could not be written: nothing goes on until it is
@@ -119,7 +121,9 @@ func (n *lane) step(now time.Time, e event) []command {
 	case evHold:
 		n.pause(e.until)
 	case evWait:
-		n.pausedUntil = e.until
+		n.waitUntil, n.unpinned = e.until, true
+	case evPinned:
+		n.unpinned = false
 	case evGroup:
 		if n.shut = e.failed; n.shut {
 			n.strip()
@@ -194,11 +198,11 @@ func (n *lane) send(now time.Time) {
 }
 
 func (n *lane) mayFly(now time.Time) bool {
-	return !n.suspended && !n.barred && !n.shut && n.flying < n.plan.Window && !n.held(now) && (!n.probing || n.flying == 0)
+	return !n.suspended && !n.barred && !n.shut && !n.unpinned && n.flying < n.plan.Window && !n.held(now) && (!n.probing || n.flying == 0)
 }
 
 func (n *lane) held(now time.Time) bool {
-	return now.Before(n.heldUntil) || now.Before(n.pausedUntil)
+	return now.Before(n.heldUntil) || now.Before(n.pausedUntil) || now.Before(n.waitUntil)
 }
 
 // pick is the lowest record that is ready. A probe takes turns among the first eight instead, so that one bad record
@@ -264,6 +268,7 @@ func (n *lane) wakeAt(now time.Time) (at time.Time) {
 	if n.held(now) {
 		sooner(n.heldUntil)
 		sooner(n.pausedUntil)
+		sooner(n.waitUntil)
 	}
 	return at
 }

@@ -32,6 +32,7 @@ type owner struct {
 	member     string
 	generation int32
 	claims     map[int32]*claim
+	fading     []*claim  // let go, with flights that were cancelled but have not ended when last looked at
 	ended      time.Time // of the latest session
 	expiry     *time.Timer
 }
@@ -50,7 +51,7 @@ func (d *Dispatcher) own(topic string) *owner {
 
 // run is a member until ctx ends, then lets everything go. A membership that Kafka ends for good is begun anew.
 func (o *owner) run(ctx context.Context) {
-	wish := sluice.Membership{Group: ownershipGroup + o.topic, Topics: []string{o.topic}, Assignor: sluice.Rendezvous}
+	wish := sluice.Membership{Group: ownershipGroup + o.topic, Topics: []string{o.topic}, Assignor: sluice.Rendezvous, Note: o.note}
 	for ctx.Err() == nil {
 		if err := o.d.needs.Groups.Member(ctx, wish, o.session); err != nil && ctx.Err() == nil {
 			o.d.log.LogAttrs(ctx, slog.LevelError, "membership ended", slog.String("group", wish.Group), slog.Any("error", err))
@@ -128,9 +129,17 @@ func (o *owner) take(s sluice.Session) []*claim {
 		lent = append(lent, c)
 	}
 	for _, c := range old {
-		c.drop()
+		o.letGo(c)
 	}
 	return lent
+}
+
+// letGo drops a claim. The caller has mu.
+func (o *owner) letGo(c *claim) {
+	c.drop()
+	if c.flights.any() {
+		o.fading = append(o.fading, c)
+	}
 }
 
 // release is the end of a session: nothing new, a second for what is in flight, a last commit. Where the lease ran out
@@ -190,13 +199,12 @@ func (o *owner) expire() {
 
 func (o *owner) dropAll() {
 	o.mu.Lock()
-	claims := o.claims
+	defer o.mu.Unlock()
+	for _, c := range o.claims {
+		o.letGo(c)
+	}
 	o.claims = map[int32]*claim{}
 	o.member = ""
-	o.mu.Unlock()
-	for _, c := range claims {
-		c.drop()
-	}
 }
 
 // lent is what the owner has now.

@@ -46,6 +46,9 @@ type runner struct {
 	said    []saying // what Kafka acknowledged last, and what was said since
 	bare    bool     // the brokers take no metadata of this length: the offset alone
 	hearing bool     // a read-back is under way, and all that is said meanwhile may be what it finds
+	pinned  bool     // Kafka has a commit of the lane
+	silent  bool     // a predecessor is waited for, and its word stands
+	heir    progress.Mark
 	inbox   []event
 	head    int // inbox[head:] is what was posted
 	running bool
@@ -270,7 +273,7 @@ func (r *runner) drop() {
 func (r *runner) Statement(now time.Time, final bool) (sluice.Commit, uint64, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.dropped || r.claim.released() != final || !r.claim.leased() {
+	if r.dropped || r.silent || r.claim.released() != final || !r.claim.leased() {
 		return sluice.Commit{}, 0, false
 	}
 	l := r.lane.ledger
@@ -278,7 +281,7 @@ func (r *runner) Statement(now time.Time, final bool) (sluice.Commit, uint64, bo
 		r.low, r.mark.Unclean = l.Low(), 0
 	}
 	r.mark.At = now
-	r.mark.Clean = final && r.lane.flying == 0 && r.lane.graves == 0
+	r.mark.Clean = final && r.lane.flying == 0 && r.lane.graves == 0 && !now.Before(r.lane.waitUntil)
 	p := r.claim.p
 	c := sluice.Commit{Topic: p.Topic, Partition: p.Number, Offset: l.Low()}
 	if !r.bare {
@@ -299,7 +302,9 @@ const maxSaid = 16
 func (r *runner) Committed(version uint64, err error) {
 	switch sluice.KindOf(err) {
 	case "":
-		r.stored(version)
+		if r.stored(version) {
+			r.post(event{kind: evPinned})
+		}
 		r.d.open(r.share)
 	case sluice.TooLarge:
 		r.mu.Lock()
@@ -312,15 +317,57 @@ func (r *runner) Committed(version uint64, err error) {
 	}
 }
 
-func (r *runner) stored(version uint64) {
+// wait keeps an ordered lane from sending until its predecessor has nothing in flight, and until Kafka has its own word:
+// whoever takes over next must know whom to wait for.
+func (r *runner) wait(until time.Time, in inheritance) {
+	r.mu.Lock()
+	r.silent, r.heir = in.Silent, in.Heir
+	r.mu.Unlock()
+	r.post(event{kind: evWait, until: until})
+	if in.Silent {
+		time.AfterFunc(time.Until(until), r.speak)
+	}
+}
+
+// speak ends the silence.
+func (r *runner) speak() {
+	r.mu.Lock()
+	was := r.silent
+	r.silent = false
+	r.mu.Unlock()
+	if was {
+		r.line.Changed(0)
+		r.d.committer.Now()
+	}
+}
+
+// reassure ends the wait when the predecessor is back among the owners, with nothing in flight.
+func (r *runner) reassure(with company) {
+	r.mu.Lock()
+	landed := r.silent && with.landed(r.claim.p.Number, r.heir.Writer, r.heir.Term)
+	if landed {
+		r.mark.Unclean = r.heir.Unclean
+	}
+	r.mu.Unlock()
+	if landed {
+		r.post(event{kind: evWait, until: time.Now()})
+		r.speak()
+	}
+}
+
+// stored notes what Kafka has, and reports whether that is the first.
+func (r *runner) stored(version uint64) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	first = !r.pinned
+	r.pinned = true
 	for i := len(r.said) - 1; i > 0 && !r.hearing; i-- {
 		if r.said[i].version == version {
 			r.said = append(r.said[:0], r.said[i:]...)
-			return
+			break
 		}
 	}
+	return first
 }
 
 // listen begins or ends a read-back.

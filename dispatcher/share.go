@@ -31,8 +31,8 @@ type share struct {
 // planOf is the definition as a lane needs it.
 func planOf(s *subscriptions.Subscription, holes int) *plan {
 	p := &plan{
-		retries:  retries{ClientAttempts: clientErrorAttempts, MaxAge: maxAge, RetryAfterCap: retryAfterCap},
-		Name: keyHash([]byte(s.ID)), Ordering: s.Delivery.Ordering, Window: max(s.Delivery.MaxInFlight, 1), MaxHoles: holes, MaxSpan: maxSpan,
+		retries: retries{ClientAttempts: clientErrorAttempts, MaxAge: maxAge, RetryAfterCap: retryAfterCap},
+		Name:    keyHash([]byte(s.ID)), Ordering: s.Delivery.Ordering, Window: max(s.Delivery.MaxInFlight, 1), MaxHoles: holes, MaxSpan: maxSpan,
 	}
 	for _, wait := range s.Retry.Schedule {
 		p.Schedule = append(p.Schedule, wait.Std())

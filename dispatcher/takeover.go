@@ -19,7 +19,8 @@ type found struct {
 	Resolved subscriptions.Resolved // where the lane began; the zero value if the topic is not in it
 	Number   int32                  // of the partition
 	Finder   process
-	Flying   bool // the finder itself has something in flight for the partition
+	Flying   bool    // the finder itself has something in flight for the partition
+	Company  company // of the finder's generation
 
 	Trespassed bool // a consumer that is, or was, a member of the group wrote the commit
 }
@@ -42,8 +43,10 @@ func (p process) writer(term uint64) uint32 {
 type inheritance struct {
 	Mark   progress.Mark // for the commits to come: the next term, a writer of its own
 	Ledger *progress.Ledger
-	Abrupt bool // the predecessor may still have something in flight
-	Moved  bool // by another tool since the subscription began
+	Abrupt bool          // the predecessor may still have something in flight
+	Silent bool          // while it waits for that, the lane commits nothing: the predecessor's word stands, for a next owner
+	Heir   progress.Mark // the predecessor's word, as far as it could be read
+	Moved  bool          // by another tool since the subscription began
 	Found  sluice.Commit
 	loss
 }
@@ -95,12 +98,14 @@ func inherit(f found) inheritance {
 			in.Mark.Term, in.Mark.SeekEpoch = mark.Term+1, mark.SeekEpoch
 			switch {
 			case mark.Clean:
-			case f.Finder != 0 && mark.Writer == f.Finder.writer(mark.Term) && !f.Flying:
+			case f.Finder != 0 && mark.Writer == f.Finder.writer(mark.Term) && !f.Flying && !f.Company.restless[f.Number]:
 				// Kafka was out of reach for longer than a session, and nobody has committed since we did: we are our own
 				// predecessor, and what we had in flight was cancelled when the partition was let go.
 				in.Mark.Unclean = mark.Unclean
+			case f.Company.landed(f.Number, mark.Writer, mark.Term):
+				in.Mark.Unclean = mark.Unclean // the same, of another replica that is back
 			default:
-				in.Abrupt, in.Mark.Unclean = true, mark.Unclean+1
+				in.Abrupt, in.Mark.Unclean, in.Heir = true, mark.Unclean+1, mark
 			}
 			if otherTopic(mark.Tag, f.Topic) {
 				in.Ledger, in.Cause = progress.NewLedger(f.Range.Start), lostRecreated

@@ -345,6 +345,8 @@ type membership struct {
 type seat struct {
 	topic    string
 	fn       sluice.SessionFunc
+	note     func() []byte
+	notes    [][]byte // of the next sessions
 	ctx      context.Context
 	end      context.CancelFunc
 	done     chan struct{}
@@ -356,7 +358,7 @@ type seat struct {
 }
 
 func (m *membership) Member(ctx context.Context, wish sluice.Membership, fn sluice.SessionFunc) error {
-	s := &seat{topic: wish.Topics[0], fn: fn, ctx: ctx, member: "m-1"}
+	s := &seat{topic: wish.Topics[0], fn: fn, note: wish.Note, ctx: ctx, member: "m-1"}
 	m.mu.Lock()
 	m.sessions[s.topic] = s
 	m.mu.Unlock()
@@ -382,7 +384,7 @@ func (s *seat) begin(gen int32, partitions ...int32) {
 	s.done = make(chan struct{})
 	go func() {
 		defer close(s.done)
-		s.fn(ctx, sluice.Session{Member: s.member, Generation: gen, Claims: map[string][]int32{s.topic: partitions}, Valid: func() bool {
+		s.fn(ctx, sluice.Session{Member: s.member, Generation: gen, Claims: map[string][]int32{s.topic: partitions}, Notes: s.notes, Valid: func() bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return s.valid
