@@ -9,7 +9,7 @@ local=$PWD/deployments/local
 out=$PWD/.cache/test; rm -rf "$out"; mkdir -p "$out"
 export KL41=${KL41:-/var/tmp/kafka-local} KL28=${KL28:-/var/tmp/kafka28-local}
 shift41=2000 shift28=3000 # clients on 11092 and 15092: beside whatever runs on the usual ports
-suites="./e2e ./e2e/conformance ./e2e/conformance ./kafka ./httpapi ./partition/... ./dispatcher ./stream ./consumers ./subscriptions ./migrations ./gateway ./sandbox/backend" # the long ones first: two at a time
+suites="./e2e ./e2e/conformance ./kafka ./httpapi ./partition/... ./dispatcher ./stream ./consumers ./subscriptions ./migrations ./gateway ./sandbox/backend" # the long ones first: two at a time
 missing=()
 
 run() { # back end, then go test's arguments
