@@ -179,6 +179,9 @@ func (i *Instance) overdue(ctx context.Context, last error) error {
 	case sluice.KindOf(last) == sluice.Unavailable:
 		return last
 	}
+	if err := i.unreachable(context.WithoutCancel(ctx)); err != nil { // a session ends before anybody says why
+		return err
+	}
 	return &sluice.Error{Kind: sluice.Retriable, Msg: "the group was rebalancing all the time", Err: last}
 }
 
@@ -315,7 +318,7 @@ func (i *Instance) Committed(ctx context.Context, parts []sluice.Partition) ([]s
 		parts = i.assignment()
 	}
 	if len(parts) == 0 {
-		return nil, nil
+		return nil, i.unreachable(ctx) // no assignment may mean no Kafka, and is no answer then
 	}
 	all, err := i.room.needs.Offsets.Group(ctx, i.name.group, parts)
 	if err != nil {

@@ -120,63 +120,54 @@ func TestACommitGoesThroughARebalance(t *testing.T) {
 		synctest.Wait()
 		r.wantSorted(r.read(i, Want{}), "a", "b")
 		// A member whose session does not end holds the rebalance up.
-		stuck, unstick := context.WithCancel(t.Context())
-		gone, leave := context.WithCancel(t.Context())
-		left := make(chan struct{})
-		go func() {
-			defer close(left)
-			_ = r.k.Member(gone, sluice.Membership{Group: "g", Topics: []string{"orders"}}, func(ctx context.Context, _ sluice.Session) {
-				<-ctx.Done()
-				<-stuck.Done()
-			})
-		}()
-		synctest.Wait()
-		time.AfterFunc(4*time.Second, unstick)
-		other := r.k.foreign(t, "g", "orders")
-		if d := took(func() {
-			if _, err := i.Commit(t.Context()); err != nil {
-				t.Error(err)
-			}
-		}); d < 4*time.Second || d > 5*time.Second {
-			t.Errorf("the commit took %v", d)
-		}
-		// What it held last it held on; the rest is not its to commit.
-		r.wantCommitted("g", "orders", 0, 1)
-		r.wantCommitted("g", "orders", 1, sluice.NoOffset)
-		other()
-		leave()
-		<-left
-	})
-}
-
-func TestACommitGivesUpAfterTenSecondsOfRebalance(t *testing.T) {
-	inRoom(t, func(t *testing.T, r *room) {
-		r.k.topic("orders", 1)
-		r.k.produce("orders", 0, "a")
-		i := r.subscribed("g", earliest, "orders")
-		r.want(r.read(i, Want{}), "a")
-		stuck, unstick := context.WithCancel(t.Context())
-		gone, leave := context.WithCancel(t.Context())
-		left := make(chan struct{})
-		go func() {
-			defer close(left)
-			_ = r.k.Member(gone, sluice.Membership{Group: "g", Topics: []string{"orders"}}, func(ctx context.Context, _ sluice.Session) {
-				<-ctx.Done()
-				<-stuck.Done()
-			})
-		}()
-		synctest.Wait()
-		other := r.k.foreign(t, "g", "orders")
+		end := r.rebalanceForEver("g", "orders")
 		var err error
 		if d := took(func() { _, err = i.Commit(t.Context()) }); d != commitPatience {
 			t.Errorf("the commit took %v", d)
 		}
 		r.wantKind(err, sluice.Retriable)
+		end()
+	})
+}
+
+// A session ends before anybody says why. That nothing is assigned then is no answer of Kafka's.
+func TestWithoutKafkaNobodySpeaksOfARebalance(t *testing.T) {
+	inRoom(t, func(t *testing.T, r *room) {
+		r.k.topic("orders", 1)
+		r.k.produce("orders", 0, "a")
+		i := r.subscribed("g", earliest, "orders")
+		r.want(r.read(i, Want{}), "a")
+		end := r.rebalanceForEver("g", "orders")
+		r.k.setDown(&sluice.Error{Kind: sluice.Unavailable, Msg: "No Kafka broker could be reached."})
+		_, err := i.Commit(t.Context())
+		r.wantKind(err, sluice.Unavailable)
+		_, err = i.Committed(t.Context(), nil)
+		r.wantKind(err, sluice.Unavailable)
+		r.k.setDown(nil)
+		end()
+	})
+}
+
+// rebalanceForEver takes the sessions of a group: one member never lets go of its partitions.
+func (r *room) rebalanceForEver(group, topic string) (end func()) {
+	stuck, unstick := context.WithCancel(r.t.Context())
+	gone, leave := context.WithCancel(r.t.Context())
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		_ = r.k.Member(gone, sluice.Membership{Group: group, Topics: []string{topic}}, func(ctx context.Context, _ sluice.Session) {
+			<-ctx.Done()
+			<-stuck.Done()
+		})
+	}()
+	synctest.Wait()
+	other := r.k.foreign(r.t, group, topic)
+	return func() {
 		unstick()
 		other()
 		leave()
 		<-left
-	})
+	}
 }
 
 func TestAFailedCommitIsAnError(t *testing.T) {

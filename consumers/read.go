@@ -168,8 +168,8 @@ func (h *held) empty(ctx context.Context) (*Answer, error) {
 	}
 	probe, cancel := context.WithTimeout(ctx, probePatience)
 	defer cancel()
-	if _, err := h.i.room.needs.Topics.Topics(probe); err != nil && ctx.Err() == nil {
-		return nil, &sluice.Error{Kind: sluice.Unavailable, Msg: "No Kafka broker could be reached.", Err: err}
+	if err := h.i.unreachable(probe); err != nil && ctx.Err() == nil {
+		return nil, err
 	}
 	if topic := h.i.someTopic(); !h.joined && topic != "" {
 		// The membership tries on when it is denied; this tells the client.
@@ -179,6 +179,16 @@ func (h *held) empty(ctx context.Context) (*Answer, error) {
 		}
 	}
 	return h.nothing(), nil
+}
+
+// unreachable is the error of a Kafka that does not answer. What did not come about may have had that reason.
+func (i *Instance) unreachable(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probePatience)
+	defer cancel()
+	if _, err := i.room.needs.Topics.Topics(ctx); err != nil {
+		return &sluice.Error{Kind: sluice.Unavailable, Msg: "No Kafka broker could be reached.", Err: err}
+	}
+	return nil
 }
 
 // take makes the answer of a gathering, if the session still lends what it holds.

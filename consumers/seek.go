@@ -73,10 +73,8 @@ func (i *Instance) Seek(ctx context.Context, targets []Target) error {
 			if err != nil {
 				return err // why the group cannot be joined
 			}
-			probe, cancel := context.WithTimeout(ctx, probePatience)
-			defer cancel()
-			if _, err := i.room.needs.Topics.Topics(probe); err != nil {
-				return &sluice.Error{Kind: sluice.Unavailable, Msg: "No Kafka broker could be reached.", Err: err}
+			if err := i.unreachable(ctx); err != nil {
+				return err
 			}
 			return notAssigned(targets)
 		}
