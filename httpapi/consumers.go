@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"net/url"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/sluicegate/sluice"
 	"github.com/sluicegate/sluice/consumers"
 )
 
@@ -256,7 +258,7 @@ func (s *Server) commitOffsets(c *fiber.Ctx, i *consumers.Instance) error {
 	case given && later:
 		err = i.CommitOffsetsLater(commits)
 	case given:
-		err = i.CommitOffsets(ctx, commits)
+		err = s.missing(ctx, commits, i.CommitOffsets(ctx, commits))
 	case later:
 		err = i.CommitLater()
 	default:
@@ -267,6 +269,25 @@ func (s *Server) commitOffsets(c *fiber.Ctx, i *consumers.Instance) error {
 	}
 	s.send(c, fiber.StatusOK, of(c).answer.name, []byte("[]"))
 	return nil
+}
+
+// missing tells which it is that Kafka does not know: it has one error for a topic and for a partition.
+func (s *Server) missing(ctx context.Context, commits []sluice.Commit, err error) error {
+	if sluice.KindOf(err) != sluice.UnknownTopic {
+		return err
+	}
+	beyond := false
+	for _, c := range commits {
+		topic, lookErr := s.needs.Topics.Topic(ctx, c.Topic)
+		if lookErr != nil {
+			return err
+		}
+		beyond = beyond || int(c.Partition) >= len(topic.Partitions)
+	}
+	if beyond {
+		return errUnknownPartition
+	}
+	return err
 }
 
 // commitV1 tells the offset of the last record delivered of each partition; Kafka holds one more (rest-api.md 6.2).

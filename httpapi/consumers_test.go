@@ -150,6 +150,8 @@ func TestRefusedConsumerCalls(t *testing.T) {
 		{"POST", other + "/subscription", `{"topic_pattern":"b"}`, 409, `40903,"message":"Illegal state: Subscription to topics, partitions and pattern are mutually exclusive"`},
 		{"POST", base + "/offsets", `{"offsets":[{"topic":"t","partition":0,"offset":-1}]}`, 422, `422,"message":"offsets[0].offset must be greater than or equal to 0 (was -1)"`},
 		{"POST", base + "/offsets", `{"offsets":[{"topic":"t","partition":0}]}`, 422, `422,"message":"offsets[0].offset may not be empty (was null)"`},
+		{"POST", other + "/offsets", `{"offsets":[{"topic":"` + topic + `","partition":0,"offset":1},{"topic":"` + topic + `","partition":1,"offset":1}]}`, 404, `40402,"message":"Partition not found."`},
+		{"POST", other + "/offsets", `{"offsets":[{"topic":"` + topic + `","partition":1,"offset":1},{"topic":"` + topic + `-unknown","partition":0,"offset":1}]}`, 404, `40401,"message":"Topic not found."`},
 		{"POST", base + "/offsets?async=maybe", ``, 400, `400,"message":"The query parameter async must be true or false."`},
 		{"GET", base + "/offsets", `{"partitions":[{"topic":"t","partition":"x"}]}`, 400, `400,"message":"Invalid JSON: partitions[0].partition must be an integer, at byte 40"`},
 	} {
