@@ -165,6 +165,18 @@ func oneAfterTheOther(t *testing.T, s *server, topic string) {
 			s.differ(t, "the held read was answered %v after %v", a, a.took)
 		}
 	})
+	s.row(t, "DELETE makes a held read return what it has", func(t *testing.T) {
+		t.Parallel()
+		mine := s.kafka.Topic(t, "c54", 2)
+		s.fill(t, mine, 1, "a")
+		i := s.subscribed(t, "", `{"auto.offset.reset":"earliest","auto.commit.enable":"true","consumer.request.timeout.ms":"20000","fetch.min.bytes":"1000"}`, mine)
+		read := held(t, i, t.Context())
+		busy(t, i)
+		wait(t.Context(), time.Second) // it holds the record by now, and waits for more
+		i.expect(t, "DELETE", "", "", want{status: 204})
+		a := <-read
+		s.compare(t, a, want{status: 200, json: fmt.Sprintf(`[{"topic":%q,"key":null,"value":"YQ==","partition":1,"offset":0,"timestamp":"<any>"}]`, mine)})
+	})
 	s.row(t, "a second read waits within its own timeout", func(t *testing.T) {
 		t.Parallel()
 		i := s.subscribed(t, "", `{"consumer.request.timeout.ms":"3000"}`, topic)
@@ -181,8 +193,7 @@ func oneAfterTheOther(t *testing.T, s *server, topic string) {
 	s.row(t, "a read whose client leaves takes nothing and holds up nobody", func(t *testing.T) {
 		t.Parallel()
 		mine := s.kafka.Topic(t, "c54", 2)
-		i := s.subscribed(t, "", slow, mine)
-		i.expect(t, "GET", "/records?timeout=100", "", want{status: 200, body: "[]"}) // latest is found
+		i := s.subscribed(t, "", earliest, mine)
 		ctx, leave := context.WithCancel(t.Context())
 		read := held(t, i, ctx)
 		busy(t, i)

@@ -245,6 +245,14 @@ func seeking(t *testing.T, s *server) {
 		i := s.create(t, "", quick, bareV2)
 		i.expect(t, "POST", "/positions", offsetsOf(topic, 1, 0, ""), notAssigned)
 	})
+	s.row(t, "subscribed to what is not there", func(t *testing.T) {
+		none := backend.Unique("c72-none")
+		i := s.subscribed(t, "", `{"consumer.request.timeout.ms":"800"}`, none)
+		a := i.expect(t, "POST", "/positions", offsetsOf(none, 0, 0, ""), want{status: 409, code: 40903, message: "Illegal state: No current assignment for partition " + none + "-0"})
+		if a.took > 4*time.Second {
+			s.differ(t, "the answer took %v", a.took)
+		}
+	})
 	i := s.assigned(t, "", quick, topic, 0)
 	for _, c := range []struct {
 		name, path, body string
@@ -360,6 +368,15 @@ func offsetsV2(t *testing.T, s *server) {
 			eventually(t, 10*time.Second, "the commit", func() bool { return s.committed(t, i.group, topic, 0) == 3 })
 		})
 	}
+	s.row(t, "a commit that Kafka refuses is an error", func(t *testing.T) {
+		i := fresh(t)
+		if s.kafka.Real() { // kfake takes any metadata
+			i.expect(t, "POST", "/offsets", offsetsOf(topic, 0, 1, strings.Repeat("m", 5000)), want{status: 500, code: 50002, like: "Kafka error: .+"})
+		}
+		i.expect(t, "POST", "/offsets", offsetsOf(backend.Unique("c74-unknown"), 0, 1, ""), want{status: 404, code: 40401, message: "Topic not found."})
+		i.expect(t, "POST", "/offsets", offsetsOf(topic, 17, 1, ""), want{status: 404, code: 40402, message: "Partition not found."})
+		s.wantCommitted(t, i.group, topic, 0, -1)
+	})
 	i := fresh(t)
 	for _, c := range []struct {
 		name, path, body string
