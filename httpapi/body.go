@@ -98,27 +98,80 @@ func (p *payload) fill(r io.Reader, size int64) error {
 	if int64(cap(p.bytes)) <= size { // one to spare, so that the end shows without growing
 		p.bytes = make([]byte, 0, size+1)
 	}
-	for {
-		if len(p.bytes) == cap(p.bytes) {
-			if err := p.lease.grow(2 * int64(cap(p.bytes))); err != nil {
-				return err
-			}
-			grown := make([]byte, len(p.bytes), 2*cap(p.bytes))
-			copy(grown, p.bytes)
-			p.bytes = grown
-		}
-		n, err := r.Read(p.bytes[len(p.bytes):cap(p.bytes)])
-		p.bytes = p.bytes[:len(p.bytes)+n]
-		if len(p.bytes) > p.limit {
-			return tooLarge(p.limit)
-		}
+	var ended bool
+	var err error
+	p.bytes, ended, err = readInto(p.bytes, r)
+	switch {
+	case len(p.bytes) > p.limit:
+		return tooLarge(p.limit)
+	case ended || err != nil:
+		return err
+	}
+	return p.gather(r)
+}
+
+// readInto fills room and says whether r ended in it.
+func readInto(room []byte, r io.Reader) (_ []byte, ended bool, err error) {
+	for len(room) < cap(room) {
+		n, err := r.Read(room[len(room):cap(room)])
+		room = room[:len(room)+n]
 		if err == io.EOF {
-			return nil
+			return room, true, nil
 		}
 		if err != nil {
-			return readFailure(err)
+			return room, false, readFailure(err)
 		}
 	}
+	return room, false, nil
+}
+
+// A body of unknown length is gathered in pieces that are used again: what is refused in the end, a bomb above all,
+// leaves no garbage. Buffers that double would leave three times the limit for each.
+const pieceBytes = 256 << 10
+
+type gathered [pieceBytes]byte
+
+var gatherings = sync.Pool{New: func() any { return new(gathered) }}
+
+// gather reads on where fill has no more room.
+func (p *payload) gather(r io.Reader) error {
+	var rooms []*gathered
+	defer func() {
+		for _, room := range rooms {
+			gatherings.Put(room)
+		}
+	}()
+	for begun := int64(cap(p.bytes)); ; {
+		if err := p.lease.grow(begun + int64(len(rooms)+1)*pieceBytes); err != nil {
+			return err
+		}
+		room := gatherings.Get().(*gathered)
+		rooms = append(rooms, room)
+		got, ended, err := readInto(room[:0], r)
+		size := len(p.bytes) + (len(rooms)-1)*pieceBytes + len(got)
+		switch {
+		case size > p.limit:
+			return tooLarge(p.limit)
+		case err != nil:
+			return err
+		case ended:
+			return p.join(rooms, size)
+		}
+	}
+}
+
+// join makes one of what was gathered. For a moment it is there twice.
+func (p *payload) join(rooms []*gathered, size int) error {
+	if err := p.lease.grow(p.lease.held + int64(size)); err != nil {
+		return err
+	}
+	whole := append(make([]byte, 0, size), p.bytes...)
+	for _, room := range rooms {
+		whole = append(whole, room[:min(pieceBytes, size-len(whole))]...)
+	}
+	p.bytes = whole
+	p.lease.shrink(int64(size))
+	return nil
 }
 
 // inflate reads a gzip body of any number of members. The limit counts what comes in and what comes out: members may be

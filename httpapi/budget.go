@@ -75,6 +75,14 @@ func (l *lease) grow(n int64) error {
 	return nil
 }
 
+// shrink gives back what is held above n bytes.
+func (l *lease) shrink(n int64) {
+	if n < l.held {
+		l.from.give(l.held - n)
+		l.held = n
+	}
+}
+
 // release may be called more than once, and of a lease that never was.
 func (l *lease) release() {
 	if l.held > 0 {

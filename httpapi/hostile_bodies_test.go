@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluicegate/sluice"
 )
 
 // papers are the routes that read a document, each with one that is sound.
@@ -362,5 +364,57 @@ func TestEmptyAndLargestValuesPass(t *testing.T) {
 	got := w.kafka.produced["orders"]
 	if len(got) != 3 || got[0].Value == nil || len(got[0].Value) != 0 || got[1].Value != nil || len(got[2].Value) != 16<<20 {
 		t.Error("they are not what was sent")
+	}
+}
+
+// A bomb that is cut off leaves nothing for the garbage collector: its room is used again.
+func TestABombLeavesNoGarbage(t *testing.T) {
+	w := start(t)
+	bomb := strings.Repeat(zipped(t, strings.Repeat(" ", 16<<20)), 2)
+	refused := func() {
+		if a := w.call("POST", "/topics/orders", bomb, "Content-Encoding", "gzip"); a.status != 413 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	refused() // makes the room
+	const times = 5
+	before := allocated()
+	for range times {
+		refused()
+	}
+	if each := (allocated() - before) / times; each > 12<<20 { // a collection in between may take the room away
+		t.Errorf("%d KiB were allocated for each", each>>10)
+	}
+	if used := w.srv.budget.used; used != 0 {
+		t.Errorf("%d bytes of the budget were not given back", used)
+	}
+}
+
+// Bodies of unknown length arrive whole, whatever their size beside the rooms they are gathered in.
+func TestBodiesOfUnknownLengthArriveWhole(t *testing.T) {
+	w := start(t)
+	for _, size := range []int{100, firstBytes - 1, firstBytes, firstBytes + 1, firstBytes + pieceBytes, firstBytes + pieceBytes + 1, pooledBytes, pooledBytes + 1, 3*pieceBytes - 17, 5 << 20, 24 << 20} {
+		var value strings.Builder
+		for i := 0; value.Len() < size-40; i++ {
+			fmt.Fprintf(&value, "%08x", i)
+		}
+		body := fmt.Sprintf(`{"records":[{"value":"%s"}]}`, value.String()[:size-40])
+		body += strings.Repeat(" ", size-len(body))
+		for _, encoding := range []string{"", "gzip"} {
+			w.kafka.mu.Lock()
+			w.kafka.produced = map[string][]sluice.NewRecord{}
+			w.kafka.mu.Unlock()
+			sent := body
+			if encoding != "" {
+				sent = zipped(t, body)
+			}
+			a := w.chunked("POST", "/topics/orders", sent, "Content-Type", "application/vnd.kafka.json.v2+json", "Content-Encoding", encoding)
+			if got := w.kafka.produced["orders"]; a.status != 200 || len(got) != 1 || string(got[0].Value) != `"`+value.String()[:size-40]+`"` {
+				t.Errorf("%d bytes, %q: %d %.100s", size, encoding, a.status, a.body)
+			}
+		}
+	}
+	if used := w.srv.budget.used; used != 0 {
+		t.Errorf("%d bytes of the budget were not given back", used)
 	}
 }
