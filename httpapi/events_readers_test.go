@@ -168,7 +168,7 @@ func poll(t *testing.T, ctx context.Context, what, text string) {
 
 func TestPageInARealBrowser(t *testing.T) {
 	var topic string
-	page := func() []byte { return bytes.ReplaceAll(TailPage(), []byte("/topics/orders"), []byte("/topics/"+topic)) }
+	page := func() []byte { return bytes.ReplaceAll(TailPage(), []byte("topics/orders"), []byte("topics/"+topic)) }
 	s := streamers(t, func(_ *Config, c *stream.Config) { c.Lifetime, c.Retry = 4*time.Second, 0 })
 	topic = s.k.Topic(t, "orders", 3)
 	s.server.needs.RootPage = page()
