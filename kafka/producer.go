@@ -100,7 +100,9 @@ func (p *Producer) Produce(ctx context.Context, name string, recs []sluice.NewRe
 	select {
 	case <-sub.done:
 	case <-ctx.Done():
-		p.leave(sub, ctx.Err())
+		if p.leave(sub, ctx.Err()) {
+			return nil, errDown
+		}
 	}
 	p.metrics.count(name, sub.receipts)
 	if err := unknownTopic(sub.receipts); err != nil {

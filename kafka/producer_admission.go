@@ -171,14 +171,18 @@ func (p *Producer) choose(t *topic, it *item, hash uint32) int32 {
 	}
 }
 
-// leave takes the records of a call back whose time is over.
-func (p *Producer) leave(sub *submission, why error) {
+// leave takes the records of a call back whose time is over. It reports whether no broker at all was there to be tried
+// for any of them.
+func (p *Producer) leave(sub *submission, why error) (down bool) {
 	var building []*batch
 	p.mu.Lock()
+	down = true
 	for _, it := range sub.items {
 		if it.state == done {
+			down = false
 			continue
 		}
+		down = down && it.state != flying && p.unreachable(it.queue)
 		cause := errors.Join(why, it.queue.cause)
 		r := sluice.Receipt{Partition: it.queue.number, Offset: -1}
 		if it.state == flying {
@@ -194,4 +198,5 @@ func (p *Producer) leave(sub *submission, why error) {
 	for _, b := range building {
 		<-b.built // it still reads the caller's memory
 	}
+	return down
 }
