@@ -11,6 +11,7 @@ import (
 const (
 	blockBytes   = 64 << 10
 	blockRecords = 64
+	aloneBytes   = blockBytes / 4 // what is as large has memory of its own: in blocks it would leave their rests unused
 )
 
 const (
@@ -23,11 +24,12 @@ func (r *rawRecords) copy(p sluice.Partition) (records []*sluice.Record, bytes i
 	if len(r.list) == 0 {
 		return nil, 0
 	}
+	var mem memory
 	payload := 0
 	for i := range r.list {
 		payload += r.list[i].size()
+		mem.expect(&r.list[i])
 	}
-	mem := memory{left: payload}
 	records = make([]*sluice.Record, 0, len(r.list))
 	var block []sluice.Record
 	bytes = len(r.list) * recordOverhead
@@ -63,11 +65,25 @@ func (r *rawRecord) size() int {
 	return n
 }
 
-// memory hands out copies from blocks; a copy larger than a block gets its own.
+// memory hands out copies from blocks; a large copy gets its own.
 type memory struct {
 	block []byte
-	left  int // bytes still to come, so that the last block is not larger than needed
+	left  int // bytes still to come into blocks, so that the last one is not larger than needed
 	names map[string]string
+}
+
+// expect says that a record will be copied.
+func (m *memory) expect(r *rawRecord) {
+	add := func(b []byte) {
+		if len(b) < aloneBytes {
+			m.left += len(b)
+		}
+	}
+	add(r.key)
+	add(r.value)
+	for _, h := range r.headers {
+		add(h.Value)
+	}
 }
 
 // copy keeps null (nil) and empty apart.
@@ -77,6 +93,9 @@ func (m *memory) copy(b []byte) []byte {
 			return nil
 		}
 		return []byte{}
+	}
+	if len(b) >= aloneBytes {
+		return append(make([]byte, 0, len(b)), b...)
 	}
 	if len(b) > len(m.block) {
 		m.block = make([]byte, max(len(b), min(blockBytes, m.left)))
@@ -90,7 +109,6 @@ func (m *memory) copy(b []byte) []byte {
 
 // name copies a header's name once for all the records that carry it.
 func (m *memory) name(b []byte) string {
-	m.left -= len(b)
 	if name, ok := m.names[string(b)]; ok {
 		return name
 	}
