@@ -59,7 +59,9 @@ var sections = []struct {
 	{"9.4", otherScripts},
 	{"9.5", scriptG},
 	{"14", complaints},
+	{"14-produce", produceComplaints},
 	{"15.1", replicas},
+	{"15.2", unknownAndStopped},
 	{"15.3", roundTrips},
 	{"15.4", goingOn},
 }
