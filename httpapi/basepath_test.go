@@ -42,18 +42,19 @@ func TestBaseURIUnderABasePath(t *testing.T) {
 		headers []string
 		want    string
 	}{
-		"with it":           {nil, under, []string{"Host", "h"}, "http://h" + under},
-		"without it":        {nil, "", []string{"Host", "h"}, "http://h"},
-		"relative":          {func(c *Config) { c.Pull.BaseURI = "relative" }, under, nil, under},
-		"configured":        {func(c *Config) { c.Pull.BaseURL = "https://a/b" }, under, nil, "https://a/b"},
-		"advertised":        {func(c *Config) { c.Pull.AdvertisedListeners = []string{"http://a:1"} }, under, nil, "http://a:1" + under},
-		"advertised, whole": {func(c *Config) { c.Pull.AdvertisedListeners = []string{"http://a:1/x"} }, under, nil, "http://a:1/x"},
-		"host.name":         {func(c *Config) { c.Pull.HostName = "a:1" }, under, nil, "http://a:1" + under},
-		"forwarded":         {nil, under, []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "public"}, "https://public" + under},
-		"stripped and said": {func(c *Config) { c.Pull.BaseURIPrefix = "forwarded" }, "", []string{"Host", "h", "X-Forwarded-Prefix", under}, "http://h" + under},
-		"said, not doubled": {func(c *Config) { c.Pull.BaseURIPrefix = "forwarded" }, under, []string{"Host", "h", "X-Forwarded-Prefix", under + "/"}, "http://h" + under},
-		"one in another":    {func(c *Config) { c.Pull.BaseURIPrefix = "forwarded" }, under, []string{"Host", "h", "X-Forwarded-Prefix", "/outer"}, "http://h/outer" + under},
-		"said, not wanted":  {nil, "", []string{"Host", "h", "X-Forwarded-Prefix", under}, "http://h"},
+		"with it":            {nil, under, []string{"Host", "h"}, "http://h" + under},
+		"by another replica": {nil, "", []string{"Host", "h", headerReplicaPrefixed, "1"}, "http://h" + under},
+		"without it":         {nil, "", []string{"Host", "h"}, "http://h"},
+		"relative":           {func(c *Config) { c.Pull.BaseURI = "relative" }, under, nil, under},
+		"configured":         {func(c *Config) { c.Pull.BaseURL = "https://a/b" }, under, nil, "https://a/b"},
+		"advertised":         {func(c *Config) { c.Pull.AdvertisedListeners = []string{"http://a:1"} }, under, nil, "http://a:1" + under},
+		"advertised, whole":  {func(c *Config) { c.Pull.AdvertisedListeners = []string{"http://a:1/x"} }, under, nil, "http://a:1/x"},
+		"host.name":          {func(c *Config) { c.Pull.HostName = "a:1" }, under, nil, "http://a:1" + under},
+		"forwarded":          {nil, under, []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "public"}, "https://public" + under},
+		"stripped and said":  {func(c *Config) { c.Pull.BaseURIPrefix = "forwarded" }, "", []string{"Host", "h", "X-Forwarded-Prefix", under}, "http://h" + under},
+		"said, not doubled":  {func(c *Config) { c.Pull.BaseURIPrefix = "forwarded" }, under, []string{"Host", "h", "X-Forwarded-Prefix", under + "/"}, "http://h" + under},
+		"one in another":     {func(c *Config) { c.Pull.BaseURIPrefix = "forwarded" }, under, []string{"Host", "h", "X-Forwarded-Prefix", "/outer"}, "http://h/outer" + under},
+		"said, not wanted":   {nil, "", []string{"Host", "h", "X-Forwarded-Prefix", under}, "http://h"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := pullers(t, func(cfg *Config, _ *consumers.Config) {
