@@ -17,9 +17,29 @@ func (a *Answer) Number() (number string, closed <-chan struct{}) {
 	return a.number, i.writing
 }
 
-// Confirm is the receipt: whether the answer of that number reached the client. One that is not waited for any more says
+// Receipt takes the receipt for an answer that this replica gave. It comes to an instance that is on its way to another
+// replica as well: what is handed over waits for it.
+func (r *Registry) Receipt(group, id, number string, delivered bool) {
+	n := name{group, id}
+	var some []*Instance
+	r.mu.Lock()
+	if i := r.open[n]; i != nil {
+		some = append(some, i)
+	}
+	for i := range r.leaving {
+		if i.name == n {
+			some = append(some, i)
+		}
+	}
+	r.mu.Unlock()
+	for _, i := range some {
+		i.confirm(number, delivered)
+	}
+}
+
+// confirm is the receipt: whether the answer of that number reached the client. One that is not waited for any more says
 // nothing.
-func (i *Instance) Confirm(number string, delivered bool) {
+func (i *Instance) confirm(number string, delivered bool) {
 	i.mu.Lock()
 	a := i.waiting[number]
 	i.mu.Unlock()

@@ -77,6 +77,7 @@ type Registry struct {
 
 	mu       sync.Mutex
 	open     map[name]*Instance
+	leaving  map[*Instance]bool // not open any more, and receipts may still come
 	gone     graveyard
 	unstruck map[*Instance]bool   // ended, and Redis does not know it yet
 	alive    map[string]time.Time // other replicas, and when they were last asked for
@@ -99,7 +100,7 @@ func New(cfg Config, needs Needs, log *slog.Logger, reg prometheus.Registerer) (
 	if err != nil {
 		return nil, fmt.Errorf("consumers: %w", err)
 	}
-	r := &Registry{cfg: cfg, needs: needs, log: log, metrics: m, open: map[name]*Instance{}, unstruck: map[*Instance]bool{}, alive: map[string]time.Time{}}
+	r := &Registry{cfg: cfg, needs: needs, log: log, metrics: m, open: map[name]*Instance{}, leaving: map[*Instance]bool{}, unstruck: map[*Instance]bool{}, alive: map[string]time.Time{}}
 	if r.secret, err = cfg.secret(); err != nil {
 		return nil, fmt.Errorf("consumers: %w", err)
 	}
@@ -230,6 +231,7 @@ func (r *Registry) end(i *Instance, why reason) bool {
 		return false
 	}
 	delete(r.open, i.name)
+	r.leaving[i] = true
 	if why != reasonMoved {
 		r.gone.add(i.name, i.text(why), time.Now())
 	}
@@ -245,6 +247,9 @@ func (r *Registry) end(i *Instance, why reason) bool {
 			_ = r.strike(context.Background(), i) // it is tried again, and logged there
 		}
 		i.depart()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.leaving, i)
 	}()
 	return true
 }

@@ -319,6 +319,37 @@ func TestWithoutRedisWhatIsOwnedWorksOn(t *testing.T) {
 	rs.want(rs.read(rs.find(first, i), Want{}), "c")
 }
 
+// The receipt for an answer may come when its instance is being handed over, which waits for it: the client has the
+// records, and its commit goes to the next owner already.
+func TestAHandOverTakesTheLastReceipt(t *testing.T) {
+	rs := newReplicas(t)
+	rs.k.topic("orders", 1)
+	rs.k.produce("orders", 0, "a", "b")
+	first, _, stop := rs.replica()
+	second, _, _ := rs.replica()
+	i := rs.create(first, earliest)
+	a, err := i.Read(t.Context(), Want{MaxBytes: 1})
+	if err != nil || len(a.Records) != 1 {
+		t.Fatal(err, len(a.Records))
+	}
+	number, closed := a.Number()
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+	<-i.ended
+	first.Receipt("g", i.ID(), number, true)
+	select {
+	case <-closed:
+	case <-stopped:
+		t.Error("the instance was handed over without its receipt")
+	}
+	<-stopped
+	j := rs.find(second, i)
+	if _, err := j.Commit(t.Context()); err != nil || rs.k.committed("g", "orders", 0) != 1 {
+		t.Error(err, rs.k.committed("g", "orders", 0))
+	}
+	rs.want(rs.read(j, Want{}), "b")
+}
+
 // An answer that goes out through another replica is delivered when that one says so.
 func TestANumberedAnswerWaitsForItsReceipt(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
@@ -331,15 +362,15 @@ func TestANumberedAnswerWaitsForItsReceipt(t *testing.T) {
 				t.Fatal(err, len(a.Records))
 			}
 			number, closed := a.Number()
-			i.Confirm("another", true)
+			i.confirm("another", true)
 			select {
 			case <-closed:
 				t.Fatal("settled by a number that is not its own")
 			default:
 			}
-			i.Confirm(number, delivered)
+			i.confirm(number, delivered)
 			<-closed
-			i.Confirm(number, !delivered)
+			i.confirm(number, !delivered)
 		}
 		r.want(r.read(i, Want{}))
 		a, err := i.Read(t.Context(), Want{Timeout: time.Millisecond})

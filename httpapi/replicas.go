@@ -113,19 +113,22 @@ func target(c *fiber.Ctx) string {
 	return path
 }
 
-// receive takes the receipt for an answer that went out through another replica.
+// receive takes the receipt for an answer that went out through another replica. It is meant for this one, which gave
+// that answer, wherever the instance is by now.
 func (s *Server) receive(c *fiber.Ctx) error {
 	if forwarded, err := s.fromReplica(c); err != nil || !forwarded {
 		return errNotFound // to everybody else there is no such path
 	}
-	return s.seated(func(c *fiber.Ctx) error {
-		at, _ := c.Locals(seatingKey{}).(seating)
-		if at.missing != nil {
-			return at.missing
-		}
-		at.instance.Confirm(c.Params("number"), c.Get(headerReplicaLost) == "")
-		return noContent(c)
-	})(c)
+	group, err := segment(c, "group")
+	if err != nil {
+		return err
+	}
+	id, err := segment(c, "instance")
+	if err != nil {
+		return err
+	}
+	s.needs.Consumers.Receipt(group, id, c.Params("number"), c.Get(headerReplicaLost) == "")
+	return noContent(c)
 }
 
 // receiptWanted has an answer that goes out through another replica settled by that one's receipt. A replica that dies
