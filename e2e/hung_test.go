@@ -70,7 +70,7 @@ const (
 	slack       = 2 * time.Second // a busy machine's
 	cached      = 4 * time.Second // what is known of topics is true for three
 	recovery    = 10 * time.Second
-	maxResident = 400 << 20
+	maxResident = 320 << 20 // rings and cache (90 MiB), the callers' bodies, and as much again between collections
 )
 
 // through lives through a trouble of Kafka with a webhook, two streams, a pull consumer and 32 producers.
