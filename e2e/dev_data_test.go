@@ -26,9 +26,7 @@ func TestDevKeepsItsDataOverAKillAndAStop(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	start := func() *peers.Replica { t.Helper(); return developer(t, "--data", dir, "--topic", "parked:1") }
 	first := start()
-	if !strings.Contains(first.Log(), "stay in\n"+dir) {
-		t.Errorf("dev does not say what is kept, and where:\n%s", lastLines(first.Log(), 6))
-	}
+	eventually(t, 5*time.Second, "dev says what is kept, and where", func() bool { return strings.Contains(first.Log(), "stay in\n"+dir) })
 	var mended atomic.Bool
 	hook := collector(t, func(_ context.Context, a peers.Attempt) int {
 		if a.Topic == "parked" && a.Offset == 0 && !mended.Load() {
@@ -85,8 +83,11 @@ func TestDevKeepsItsDataOverAKillAndAStop(t *testing.T) {
 	more := produce(t, second.URL, "orders", 300, 50)
 	pull(t, second.URL, more, 50)
 	orders = append(orders, more...)
-	// A retry that fell due while nobody ran is spread over half a minute, and a lane that sees nothing but failures holds.
-	eventually(t, 2*time.Minute, "the parked record is tried again", func() bool { return attemptsAt(hook, 0) > tried })
+	// The dead one's session lasts ten seconds; a retry that fell due while nobody ran is spread over half a minute, once.
+	const again = 50 * time.Second
+	began := time.Now()
+	eventually(t, again, "the parked record is tried again", func() bool { return attemptsAt(hook, 0) > tried })
+	t.Logf("tried again %s after the start", time.Since(began))
 	tried = attemptsAt(hook, 0)
 	stop(t, second)
 
@@ -96,7 +97,7 @@ func TestDevKeepsItsDataOverAKillAndAStop(t *testing.T) {
 	if got := len(definitions(t, third.URL)); got != 2 {
 		t.Errorf("%d subscriptions, were 2", got)
 	}
-	eventually(t, 2*time.Minute, "the parked record is tried again after the stop", func() bool { return attemptsAt(hook, 0) > tried })
+	eventually(t, again, "the parked record is tried again after the stop", func() bool { return attemptsAt(hook, 0) > tried })
 	mended.Store(true)
 	eventually(t, 2*time.Minute, "the parked record is delivered", func() bool { return hook.Seen.Missing(batch) == 0 })
 	eventually(t, 15*time.Second, "nothing is left", func() bool { return lag(t, third.URL, id) == 0 })
