@@ -45,7 +45,6 @@ func mute(t testing.TB) string {
 func TestFinderPassesAHungBrokerOnce(t *testing.T) {
 	t.Parallel()
 	k := backend.Kafka(t)
-	quiet()
 	c := newClients(Default(), nil)
 	f := newFinder(c.config(roleOwn), dialTCP, append([]string{mute(t)}, k.Brokers...))
 	f.brokers = f.seeds
@@ -76,7 +75,6 @@ func TestFinderPassesAHungBrokerOnce(t *testing.T) {
 func TestFinderLearnsTheBrokers(t *testing.T) {
 	t.Parallel()
 	k := backend.KafkaOf(t, 3)
-	quiet()
 	f := newFinder(newClients(Default(), nil).config(roleOwn), dialTCP, k.Brokers[:1])
 	if _, err := f.coordinator(within(t, 5*time.Second), "g"); err != nil {
 		t.Fatal(err)
@@ -93,7 +91,6 @@ func TestFinderLearnsTheBrokers(t *testing.T) {
 // No broker at all: the caller hears of it within its time.
 func TestFinderWithoutBrokersFailsInTime(t *testing.T) {
 	t.Parallel()
-	quiet()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,10 @@ import (
 )
 
 // kfake keeps its goroutines for a moment after Close; those of the product must be gone by then.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	quiet() // before the first client, as Connect does: a metric of the library starts a ticker that never ends
+	goleak.VerifyTestMain(m)
+}
 
 // testClients connects to the back end of the test.
 func testClients(t testing.TB, k *backend.Broker, change ...func(*Config)) *Clients {

@@ -62,7 +62,6 @@ func TestFinderAsksASecondBrokerForAnotherCoordinator(t *testing.T) {
 	if k.Real() {
 		backend.NotRun(t, "a real broker's metadata is not late on request")
 	}
-	quiet()
 	f := newFinder(newClients(Default(), nil).config(roleOwn), dialTCP, k.Brokers)
 	defer f.close()
 	want, err := f.coordinator(within(t, 5*time.Second), "g")
