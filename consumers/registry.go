@@ -53,6 +53,7 @@ type offsets interface {
 
 type topics interface {
 	Topics(ctx context.Context) ([]string, error)
+	Range(ctx context.Context, p sluice.Partition) (sluice.Range, error)
 	OffsetAt(ctx context.Context, p sluice.Partition, t time.Time) (int64, error)
 }
 

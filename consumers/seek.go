@@ -129,7 +129,8 @@ func (i *Instance) offsetOf(ctx context.Context, t Target) (int64, error) {
 	if t.To == ToTime {
 		return i.room.needs.Topics.OffsetAt(ctx, p, t.Time)
 	}
-	r, err := i.room.needs.Log.Range(ctx, p)
+	// Kafka is asked: what the log remembers may lack the record that somebody wrote a moment before the seek.
+	r, err := i.room.needs.Topics.Range(ctx, p)
 	if err == nil && t.To == ToBeginning {
 		return r.Start, nil
 	}

@@ -102,6 +102,20 @@ func TestSeekMovesAllPositionsOrNone(t *testing.T) {
 	})
 }
 
+// Where a partition begins and ends is Kafka's to say, now: the log remembers what was so a moment ago.
+func TestSeekToAnEdgeAsksKafka(t *testing.T) {
+	inRoom(t, func(t *testing.T, r *room) {
+		r.k.topic("orders", 1)
+		r.k.produce("orders", 0, "a")
+		i := r.subscribed("g", earliest, "orders")
+		r.want(r.read(i, Want{}), "a")
+		r.k.setDown(&sluice.Error{Kind: sluice.Unavailable, Msg: "No Kafka broker could be reached."})
+		for _, to := range []Place{ToBeginning, ToEnd} {
+			r.wantKind(i.Seek(t.Context(), []Target{{Topic: "orders", To: to}}), sluice.Unavailable)
+		}
+	})
+}
+
 func TestSeekNeedsAnAssignmentInTime(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
 		i := r.create("g", earliest)
