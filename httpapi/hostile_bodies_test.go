@@ -4,15 +4,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/sluicegate/sluice"
 )
 
 // papers are the routes that read a document, each with one that is sound.
@@ -131,17 +126,17 @@ func TestDocumentsAreReadStrictlyOnEveryRoute(t *testing.T) {
 func TestAbsurdCountsCostTheirBodyAlone(t *testing.T) {
 	w := everything(t)
 	many := func(begin, element, end string) string {
-		return begin + strings.Repeat(element, (24<<20-len(begin)-len(end))/len(element)) + end
+		return begin + strings.Repeat(element, (8<<20-len(begin)-len(end))/len(element)) + end
 	}
 	var names strings.Builder
-	for i := range 1_000_000 {
+	for i := range 700_000 {
 		fmt.Fprintf(&names, `"%x":1,`, i)
 	}
 	for _, p := range w.papers() {
 		body, status := "", 422
 		switch p.name {
 		case "unsubscribe and subscribe":
-			body = many(`{"topics":["a"`, `,""`, `]}`) // eight million names of no length
+			body = many(`{"topics":["a"`, `,""`, `]}`) // millions of names of no length
 		case "create":
 			body = `{` + names.String() + `"id":"x"}`
 		case "assign", "beginning", "committed":
@@ -162,7 +157,7 @@ func TestAbsurdCountsCostTheirBodyAlone(t *testing.T) {
 		if a.status != status || len(a.body) > 4<<10 {
 			t.Errorf("%s: %d %.200s", p.name, a.status, a.body)
 		}
-		most := uint64(128 << 20)
+		most := uint64(48 << 20)
 		if p.name == "produce" {
 			most = 768 << 20 // what the budget allows, and all the smaller rooms it has outgrown
 		}
@@ -244,52 +239,6 @@ func TestLargeAndPackedBodiesOnEveryRoute(t *testing.T) {
 	}
 }
 
-// chunked sends a body of no announced length.
-func (w *world) chunked(method, path, body string, headers ...string) answer {
-	w.t.Helper()
-	req, err := http.NewRequest(method, w.url+path, io.MultiReader(strings.NewReader(body)))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	for i := 0; i+1 < len(headers); i += 2 {
-		req.Header.Add(headers[i], headers[i+1])
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return answer{res.StatusCode, res.Header, string(b)}
-}
-
-// An endless stream of gzip members that hold nothing grows to nothing, and must end all the same (rest-api.md 1.2: the
-// limit is for what is received, too).
-func TestEmptyMembersAreCountedAsTheyCome(t *testing.T) {
-	w := start(t, func(c *Config, _ *Needs) { c.MaxBodyBytes = 1 << 20 })
-	conn, err := net.Dial("tcp", w.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	_, _ = io.WriteString(conn, "POST /topics/orders HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n")
-	empty := strings.Repeat(zipped(t, ""), 1000)
-	sent := 0
-	for ; sent < 8<<20; sent += len(empty) {
-		if _, err := fmt.Fprintf(conn, "%x\r\n%s\r\n", len(empty), empty); err != nil {
-			break
-		}
-	}
-	got := make([]byte, 12)
-	if _, err := io.ReadFull(conn, got); err != nil || string(got) != "HTTP/1.1 413" {
-		t.Errorf("after %d bytes: %q %v", sent, got, err)
-	}
-}
-
 // Fault F9, through the door: each is a content fault of its record, and of no other.
 func TestBadBase64CostsItsRecord(t *testing.T) {
 	w := start(t)
@@ -364,57 +313,5 @@ func TestEmptyAndLargestValuesPass(t *testing.T) {
 	got := w.kafka.produced["orders"]
 	if len(got) != 3 || got[0].Value == nil || len(got[0].Value) != 0 || got[1].Value != nil || len(got[2].Value) != 16<<20 {
 		t.Error("they are not what was sent")
-	}
-}
-
-// A bomb that is cut off leaves nothing for the garbage collector: its room is used again.
-func TestABombLeavesNoGarbage(t *testing.T) {
-	w := start(t)
-	bomb := strings.Repeat(zipped(t, strings.Repeat(" ", 16<<20)), 2)
-	refused := func() {
-		if a := w.call("POST", "/topics/orders", bomb, "Content-Encoding", "gzip"); a.status != 413 {
-			t.Fatalf("%d %s", a.status, a.body)
-		}
-	}
-	refused() // makes the room
-	const times = 5
-	before := allocated()
-	for range times {
-		refused()
-	}
-	if each := (allocated() - before) / times; each > 12<<20 { // a collection in between may take the room away
-		t.Errorf("%d KiB were allocated for each", each>>10)
-	}
-	if used := w.srv.budget.used; used != 0 {
-		t.Errorf("%d bytes of the budget were not given back", used)
-	}
-}
-
-// Bodies of unknown length arrive whole, whatever their size beside the rooms they are gathered in.
-func TestBodiesOfUnknownLengthArriveWhole(t *testing.T) {
-	w := start(t)
-	for _, size := range []int{100, firstBytes - 1, firstBytes, firstBytes + 1, firstBytes + pieceBytes, firstBytes + pieceBytes + 1, pooledBytes, pooledBytes + 1, 3*pieceBytes - 17, 5 << 20, 24 << 20} {
-		var value strings.Builder
-		for i := 0; value.Len() < size-40; i++ {
-			fmt.Fprintf(&value, "%08x", i)
-		}
-		body := fmt.Sprintf(`{"records":[{"value":"%s"}]}`, value.String()[:size-40])
-		body += strings.Repeat(" ", size-len(body))
-		for _, encoding := range []string{"", "gzip"} {
-			w.kafka.mu.Lock()
-			w.kafka.produced = map[string][]sluice.NewRecord{}
-			w.kafka.mu.Unlock()
-			sent := body
-			if encoding != "" {
-				sent = zipped(t, body)
-			}
-			a := w.chunked("POST", "/topics/orders", sent, "Content-Type", "application/vnd.kafka.json.v2+json", "Content-Encoding", encoding)
-			if got := w.kafka.produced["orders"]; a.status != 200 || len(got) != 1 || string(got[0].Value) != `"`+value.String()[:size-40]+`"` {
-				t.Errorf("%d bytes, %q: %d %.100s", size, encoding, a.status, a.body)
-			}
-		}
-	}
-	if used := w.srv.budget.used; used != 0 {
-		t.Errorf("%d bytes of the budget were not given back", used)
 	}
 }

@@ -1,8 +1,8 @@
 // Package httpapi is everything a client of Sluice sees: every route on one screen (routes.go), the media types of the
 // classic API (negotiate.go), one table of errors (errors.go), and the handlers, one file for each noun.
 //
-// A request passes: the connection of our own (listener.go), the path made canonical (path.go), the framing guard
-// (guard.go), the route, the media types, the handler. A handler returns the error of the room it asked; answerError
+// A request passes: the connection of our own (listener.go), which follows the bytes (framing.go), the path made
+// canonical (path.go), the guard (guard.go), the route, the media types, the handler. A handler returns the error of the room it asked; answerError
 // finds its status, code and words. Nothing that a client sent is shown back to it but its X-Request-Id.
 //
 // Bodies are read by body.go alone, under a limit each and a budget for all. Strings of a *fiber.Ctx are views on a
