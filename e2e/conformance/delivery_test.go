@@ -96,7 +96,7 @@ func delivery(t *testing.T, s *server) {
 	})
 	s.rows(t, []row{
 		{"async is checked", request{method: "POST", path: "/topics/" + topic + "?async=true", contentType: binaryV2, body: `{"records":[{"value":"?"}]}`}, want{status: 422, code: 422, message: "Record value contains invalid base64 encoding"}},
-		{"async of an unknown topic", request{method: "POST", path: "/topics/nosuch?async=true", body: oneRecord}, unknownTopic},
+		{"async of an unknown topic", request{method: "POST", path: "/topics/" + s.unknown(t) + "?async=true", body: oneRecord}, unknownTopic},
 		{"async that is no boolean", request{method: "POST", path: "/topics/" + topic + "?async=later", body: oneRecord}, want{status: 400, code: 400, like: ".*async.*"}},
 		{"async=false waits", request{method: "POST", path: "/topics/" + topic + "?async=false", body: oneRecord}, want{status: 200, json: okSlots}},
 	})

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/sluicegate/sluice/sandbox/backend"
 )
 
 // inKafka reads what stands in a partition from an offset on, n records, past the server under test.
@@ -29,6 +32,35 @@ func (s *server) inKafka(t *testing.T, topic string, partition int32, from int64
 		all = append(all, fetches.Records()...)
 	}
 	return all[:n]
+}
+
+// unknown is the name of a topic that nobody has made. A server that makes topics by itself has it removed afterwards.
+func (s *server) unknown(t *testing.T) string {
+	t.Helper()
+	name := backend.Unique("nosuch")
+	if !s.ours {
+		t.Cleanup(func() { s.kafka.Delete(t, name) })
+	}
+	return name
+}
+
+// kafkaHas reports whether Kafka has a topic of that name, internal or not.
+func (s *server) kafkaHas(t *testing.T, topic string) bool {
+	t.Helper()
+	asker, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.Brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer asker.Close()
+	about := kmsg.NewMetadataRequestTopic()
+	about.Topic = &topic
+	ask := kmsg.NewPtrMetadataRequest()
+	ask.Topics = append(ask.Topics, about)
+	answer, err := ask.RequestWith(t.Context(), asker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.Topics[0].ErrorCode == 0
 }
 
 // intoKafka writes records past the server under test, each to the partition it names.

@@ -166,7 +166,7 @@ func accepts(t *testing.T, s *server) {
 		{"produce of json v2 without Accept", request{method: "POST", path: "/topics/" + topic, contentType: jsonV2, body: `{"records":[{"value":1}]}`}, want{status: 200, typ: bareV2}},
 		{"produce of binary v1 without Accept", produce(binaryV1, ""), want{status: 200, typ: bareV1}},
 		{"produce with anything", produce(binaryV2, "*/*"), want{status: 200, typ: bareV2}},
-		{"errors have the chosen type", request{method: "GET", path: "/topics/nosuch", accept: plainJSON}, want{status: 404, code: 40401, message: unknownTopic.message, typ: plainJSON}},
+		{"errors have the chosen type", request{method: "GET", path: "/topics/" + s.unknown(t), accept: plainJSON}, want{status: 404, code: 40401, message: unknownTopic.message, typ: plainJSON}},
 		{"415 in what Accept allows", produce("text/plain", plainJSON), want{status: 415, code: 415, message: unsupported.message, typ: plainJSON}},
 		{"415 without Accept", produce("text/plain", ""), want{status: 415, code: 415, message: unsupported.message, typ: bareV1}},
 		{"an unknown path has the chosen type", request{method: "GET", path: "/nosuch", accept: bareV2}, want{status: 404, code: 404, message: notFound.message, typ: bareV2}},

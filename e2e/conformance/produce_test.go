@@ -42,8 +42,8 @@ func produceRequests(t *testing.T, s *server) {
 		{"partition of the path", post(at+"/partitions/1", `{"records":[{"value":"YQ=="},{"value":"Yg=="}]}`), want{status: 200, json: slots(good(1, 0), good(1, 1))}},
 		{"the record's partition wins over the path's", post(at+"/partitions/1", `{"records":[{"value":"YQ==","partition":2},{"value":"Yg==","partition":null},{"value":"Yw=="}]}`), want{status: 200, json: slots(good(2, 1), good(1, 2), good(1, 3))}},
 		{"no fields", post(at+"/partitions/0", `{"records":[{}]}`), want{status: 200, json: slots(good(0, 0))}},
-		{"unknown topic", post("/topics/nosuch", oneRecord), unknownTopic},
-		{"unknown topic and partition", post("/topics/nosuch/partitions/0", oneRecord), unknownTopic},
+		{"unknown topic", post("/topics/"+s.unknown(t), oneRecord), unknownTopic},
+		{"unknown topic and partition", post("/topics/"+s.unknown(t)+"/partitions/0", oneRecord), unknownTopic},
 		{"unknown partition of the path", post(at+"/partitions/3", oneRecord), unknownPartition},
 		{"negative partition of the path", post(at+"/partitions/-1", oneRecord), unknownPartition},
 	})
@@ -146,7 +146,7 @@ func faults(t *testing.T, s *server) {
 			want{status: 200, json: slots(bad(40402, "Partition not found."), bad(40402, "Partition not found."))}},
 		{"faults of content and of the result side by side", request{method: "POST", path: "/topics/" + topic, contentType: binaryV2, body: `{"records":[{"value":"?"},{"value":"YQ==","partition":7}]}`},
 			want{status: 200, json: slots(bad(422, badValue), bad(40402, "Partition not found."))}},
-		{"an unknown topic comes before faults of content", request{method: "POST", path: "/topics/nosuch", contentType: binaryV2, body: `{"records":[{"value":"?"}]}`}, unknownTopic},
+		{"an unknown topic comes before faults of content", request{method: "POST", path: "/topics/" + s.unknown(t), contentType: binaryV2, body: `{"records":[{"value":"?"}]}`}, unknownTopic},
 	})
 	s.row(t, "what stands between faults is written in order", func(t *testing.T) {
 		quiet := s.kafka.Topic(t, "c44-order", 1)

@@ -56,7 +56,7 @@ func serverUnderTest(t *testing.T) *server {
 func (s *server) own(t *testing.T, settings ...string) *server {
 	t.Helper()
 	if !s.ours {
-		s.notRun(t, "needs a sluice with "+strings.Join(settings, " "))
+		s.notRun(t, strings.TrimSpace("needs a sluice of its own "+strings.Join(settings, " ")))
 	}
 	return &server{url: start(t, s.kafka.Brokers, settings...).URL, kafka: s.kafka, ours: true, report: s.report}
 }
