@@ -302,7 +302,7 @@ func recordsV2(t *testing.T, s *server) {
 	}
 	s.row(t, "Accept of another format", func(t *testing.T) {
 		i := s.assigned(t, "", earliest, topic, 0)
-		for _, accept := range []string{jsonV2, textV2, avroV2} {
+		for _, accept := range []string{jsonV2, jsonV1, textV2} {
 			s.expect(t, request{method: "GET", path: i.path + "/records", accept: accept}, want{status: 406, code: 40601,
 				message: "The requested embedded data format does not match the deserializer for this consumer instance"})
 		}
