@@ -26,7 +26,8 @@ type cluster struct {
 	mu     sync.Mutex
 	counts map[string]int32
 	groups map[string]*group
-	down   error // of every call but those of members
+	down   error         // of every call but those of members
+	slow   time.Duration // of metadata
 	hung   map[sluice.Partition]chan struct{}
 }
 
@@ -110,7 +111,21 @@ func (k *cluster) setDown(err error) {
 	k.SetFail(err)
 }
 
-func (k *cluster) Topics(context.Context) ([]string, error) {
+func (k *cluster) setSlow(d time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.slow = d
+}
+
+func (k *cluster) Topics(ctx context.Context) ([]string, error) {
+	k.mu.Lock()
+	slow := k.slow
+	k.mu.Unlock()
+	select {
+	case <-time.After(slow):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.Sorted(maps.Keys(k.counts)), k.down

@@ -18,7 +18,8 @@ type Want struct {
 	Decodes func(*sluice.Record) error
 }
 
-const probePatience = time.Second
+// probePatience is how long a Kafka that is asked whether it is there has to say so: a busy one takes a second or two.
+const probePatience = 3 * time.Second
 
 // Read waits for records and returns as soon as there are some (rest-api.md 5.7): those at hand, or none at the
 // timeout. It begins behind what was delivered before, and only when the answer before has been settled. When ctx ends

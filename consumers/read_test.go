@@ -265,6 +265,20 @@ func TestKafkaGoneIsNotAnEmptyRead(t *testing.T) {
 	})
 }
 
+// A Kafka that answers slowly answers. An error would cost old clients their instance, and the group a rebalance.
+func TestASlowKafkaIsNotGone(t *testing.T) {
+	inRoom(t, func(t *testing.T, r *room) {
+		r.k.topic("orders", 1)
+		i := r.subscribed("g", earliest, "orders")
+		r.want(r.read(i, Want{}))
+		r.k.setSlow(2 * time.Second)
+		r.want(r.read(i, Want{Timeout: 100 * time.Millisecond}))
+		r.k.setSlow(time.Minute)
+		_, err := i.Read(t.Context(), Want{})
+		r.wantKind(err, sluice.Unavailable)
+	})
+}
+
 // B28: a partition without a leader, or on a broker that hangs, disturbs no other.
 func TestAPartitionThatFailsDisturbsNoOther(t *testing.T) {
 	inRoom(t, func(t *testing.T, r *room) {
