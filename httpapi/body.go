@@ -210,9 +210,10 @@ func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	if c.n > int64(c.limit) {
-		err = tooLarge(c.limit)
+		c.err = tooLarge(c.limit)
+		return n, c.err
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		c.err = err
 	}
 	return n, err
