@@ -23,10 +23,8 @@ type Wish struct {
 func (w *Wish) check() error {
 	if w.Pattern != "" {
 		var err error
-		if w.match, err = regexp.Compile(`^(?:` + w.Pattern + `)$`); err != nil {
-			return &sluice.Error{Kind: sluice.Invalid, Msg: "topic_pattern is not a valid regular expression", Err: err}
-		}
-		return nil
+		w.match, err = compile(w.Pattern)
+		return err
 	}
 	for _, topic := range w.Topics {
 		if !legalTopic(topic) {
