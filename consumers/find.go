@@ -159,6 +159,9 @@ func (r *Registry) Another(ctx context.Context) string {
 	return urlOf(all[rand.IntN(len(all))])
 }
 
+// Shared is whether instances can go to other replicas.
+func (r *Registry) Shared() bool { return r.roster != nil }
+
 // Stopping is whether this replica takes no instances any more.
 func (r *Registry) Stopping() bool {
 	r.mu.Lock()

@@ -48,6 +48,12 @@ func (s *Server) body(c *fiber.Ctx) (*payload, error) { return s.bodyWithin(c, s
 // bodyWithin is body with a limit of the caller's.
 func (s *Server) bodyWithin(c *fiber.Ctx, limit int) (*payload, error) {
 	x := of(c)
+	if x.keeps && x.sent == nil {
+		x.keeps = false
+		if _, err := s.kept(c); err != nil {
+			return nil, err
+		}
+	}
 	p := payloads.Get().(*payload)
 	p.lease, p.limit = lease{from: s.budget}, limit
 	if x.sent != nil { // read before, by the guard or for another replica that did not want it

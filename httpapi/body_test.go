@@ -148,6 +148,29 @@ func TestABodyThatIsKeptIsPaidFor(t *testing.T) {
 	}
 }
 
+// A call on an instance that moves while it is under way is made once more, with what the client sent: the handler has
+// decoded its copy in place by then.
+func TestTheBodyOfACallOnAnInstanceIsThereForAnotherTry(t *testing.T) {
+	w := start(t)
+	for name, size := range map[string]int{"length": 9, "chunked": -1} {
+		ctx := &fasthttp.RequestCtx{}
+		ctx.Request.Header.SetMethod("POST")
+		ctx.Request.SetBodyStream(strings.NewReader(`{"a":"b"}`), size)
+		c := w.srv.app.AcquireCtx(ctx)
+		of(c).keeps = true
+		for range 2 {
+			body, err := w.srv.body(c)
+			if err != nil || string(body.bytes) != `{"a":"b"}` {
+				t.Fatalf("%s: %q, %v", name, body.bytes, err)
+			}
+			clear(body.bytes)
+			body.release()
+		}
+		of(c).sentRoom.release()
+		w.srv.app.ReleaseCtx(c)
+	}
+}
+
 // Who asks before it sends is told at once what it would be told afterwards.
 func TestExpectIsRefusedBeforeTheBody(t *testing.T) {
 	w := start(t)

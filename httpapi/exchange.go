@@ -19,6 +19,7 @@ type exchange struct {
 	bodyRead bool   // nothing of the body is left on the connection
 	sent     []byte // the body, where it may be wanted once more
 	sentRoom lease  // of sent
+	keeps    bool   // the body will be wanted once more if the instance moves meanwhile
 	types    *offer
 	negotiation
 	cause error // what went wrong, for the log alone

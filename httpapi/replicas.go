@@ -68,11 +68,9 @@ func (s *Server) seated(next fiber.Handler) fiber.Handler {
 					began = time.Now()
 				}
 			default:
+				of(c).keeps = seat.Instance != nil && s.needs.Consumers.Shared() && hasBody(c)
 				c.Locals(seatingKey{}, seating{seat.Instance, err, forwarded})
-				err = next(c)
-				// What came with a body was read, and cannot be sent on.
-				x := of(c)
-				if !errors.Is(err, consumers.ErrMoved) || x.bodyRead && x.sent == nil && hasBody(c) {
+				if err = next(c); !errors.Is(err, consumers.ErrMoved) {
 					return err
 				}
 			}
