@@ -171,8 +171,7 @@ func oneAfterTheOther(t *testing.T, s *server, topic string) {
 		s.fill(t, mine, 1, "a")
 		i := s.subscribed(t, "", `{"auto.offset.reset":"earliest","auto.commit.enable":"true","consumer.request.timeout.ms":"20000","fetch.min.bytes":"1000"}`, mine)
 		read := held(t, i, t.Context())
-		busy(t, i)
-		wait(t.Context(), time.Second) // it holds the record by now, and waits for more
+		wait(t.Context(), 2*time.Second) // it holds the record by now, and waits for more
 		i.expect(t, "DELETE", "", "", want{status: 204})
 		a := <-read
 		s.compare(t, a, want{status: 200, json: fmt.Sprintf(`[{"topic":%q,"key":null,"value":"YQ==","partition":1,"offset":0,"timestamp":"<any>"}]`, mine)})

@@ -29,6 +29,7 @@ type dialect struct {
 	commit    []string
 	remove    []string
 	consumed  string // what a commit that has something to commit answers; "" in v1, where it is a list
+	names     bool   // the offsets that it commits
 }
 
 const (
@@ -75,6 +76,11 @@ var (
 		remove:    []string{takesV2, javaAgent, "Host: {host}", "Connection: keep-alive"},
 		consumed:  "[]",
 	}
+	// No client of the FT's, but what others do: it commits what it has processed by name.
+	namesV2 = dialect{
+		name: "v2 with offsets", create: goV2.create, subscribe: goV2.subscribe, read: goV2.read, commit: goV2.create, remove: goV2.remove,
+		consumed: "[]", names: true,
+	}
 )
 
 // scripted is one client at work: it keeps its connection, and anything but the status it expects is an error.
@@ -90,6 +96,7 @@ type scripted struct {
 	in   *bufio.Reader
 	base string // base_uri of its instance, as it came
 	path string // and what the client makes of it
+	last map[int32]int64
 }
 
 // script is a client of the server under test.
@@ -105,7 +112,7 @@ func (s *server) script(t *testing.T, d dialect, group, topic string) *scripted 
 	if group == "" {
 		group = backend.Unique("script")
 	}
-	c := &scripted{dialect: d, addr: u.Host, prefix: u.Path, host: u.Host, group: group, topic: topic}
+	c := &scripted{dialect: d, addr: u.Host, prefix: u.Path, host: u.Host, group: group, topic: topic, last: map[int32]int64{}}
 	t.Cleanup(c.hangUp)
 	return c
 }
@@ -241,12 +248,21 @@ func (c *scripted) get() ([]message, answer, error) {
 			return nil, a, fmt.Errorf("%v: %w", a, err)
 		}
 		all = append(all, message{string(value), *r.Partition, *r.Offset})
+		c.last[*r.Partition] = *r.Offset
 	}
 	return all, a, nil
 }
 
 func (c *scripted) save() (answer, error) {
-	a, err := c.step(200, "POST", c.path+"/offsets", c.commit, "")
+	body := ""
+	if c.names {
+		var offsets []string
+		for p, o := range c.last {
+			offsets = append(offsets, fmt.Sprintf(`{"topic":%q,"partition":%d,"offset":%d}`, c.topic, p, o))
+		}
+		body = `{"offsets":[` + strings.Join(offsets, ",") + `]}`
+	}
+	a, err := c.step(200, "POST", c.path+"/offsets", c.commit, body)
 	if err == nil && c.consumed != "" && string(a.body) != c.consumed {
 		err = fmt.Errorf("%v, want %s", a, c.consumed)
 	}

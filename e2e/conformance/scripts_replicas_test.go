@@ -63,7 +63,7 @@ func replicas(t *testing.T, s *server) {
 func rolling(t *testing.T, f *fleet) {
 	topic := f.kafka.Topic(t, "NativeCmsPublicationEvents", 2)
 	var consumers []*working
-	for _, d := range []dialect{goV1, goV2, javaV1, javaV2} {
+	for _, d := range []dialect{goV1, goV2, javaV1, javaV2, namesV2} {
 		w := &working{scripted: f.script(t, d, "", topic), seen: map[string]int{}}
 		_, err := w.make("earliest")
 		f.must(t, err)
@@ -130,7 +130,7 @@ func rolling(t *testing.T, f *fleet) {
 		}
 		mu.Unlock()
 		began := time.Now()
-		eventually(t, 30*time.Second, "every script reads "+when, func() bool {
+		eventually(t, 30*time.Second, "every client reads "+when, func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			all := true
@@ -143,7 +143,7 @@ func rolling(t *testing.T, f *fleet) {
 			}
 			return all
 		})
-		t.Logf("%s: all four scripts had four reads %s after %v", f.kafka.Name, when, time.Since(began).Round(time.Millisecond))
+		t.Logf("%s: all five clients had four reads %s after %v", f.kafka.Name, when, time.Since(began).Round(time.Millisecond))
 	}
 	everybody("from three replicas")
 	for n, old := range f.replicas {
