@@ -75,6 +75,27 @@ func TestAnUnreadBodyIsNotTheNextRequest(t *testing.T) {
 	}
 }
 
+// Where a body is too large to be read for nothing, or its chunks are not judged yet, the answer ends the connection.
+func TestAnAnswerBesideAnUnreadBodyEndsTheConnection(t *testing.T) {
+	w := start(t)
+	next := "GET /brokers HTTP/1.1\r\nHost: a\r\n\r\n"
+	for name, request := range map[string]string{
+		"a large one":       "GET /topics HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat(" ", 100_000),
+		"chunks of a POST":  "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+		"unsound chunks":    "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
+		"a refused produce": "POST /topics/a+b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+	} {
+		got := w.raw(request + next + next)
+		if strings.Count(got, "HTTP/1.1 ") != 1 || !strings.Contains(got, "Connection: close\r\n") || strings.Contains(got, "brokers") {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	got := w.raw("GET /topics HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + next + "GET /__live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	if strings.Count(got, "HTTP/1.1 200 ") != 3 {
+		t.Errorf("a GET with sound chunks: %q", got)
+	}
+}
+
 func TestDrainingAsksForANewConnection(t *testing.T) {
 	w := start(t)
 	w.call("GET", "/__gtg", "").want(t, 200, "OK")

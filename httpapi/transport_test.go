@@ -302,16 +302,42 @@ func (c *timedConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// An idle connection stays for 180 s: clients give theirs up at 120, and the server must not win that race.
-func TestIdleConnectionsOutliveTheirClients(t *testing.T) {
-	var last atomic.Int64
-	w := startTuned(t, func(s *Server) {
+// Fault F15: a large body has a minute, a small one and the head ten seconds.
+func TestLargeBodiesHaveADeadlineOfTheirOwn(t *testing.T) {
+	for head, want := range map[string]time.Duration{
+		"": headerPatience, "POST /topics/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n{": headerPatience,
+		"POST /topics/orders HTTP/1.1\r\nHost: a\r\nContent-Length: 25165824\r\n\r\n{": bodyPatience, "POST /topics/orders HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n": bodyPatience,
+	} {
+		w, last := startTimed(t)
+		conn, err := net.Dial("tcp", w.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, head)
+		eventually(t, fmt.Sprintf("%.60q may take %s", head, want), func() bool {
+			got := time.Duration(last.Load())
+			return got > want-2*time.Second && got <= want
+		})
+		_ = conn.Close()
+	}
+}
+
+// startTimed is a server that tells the last deadline of a read, as time from when it was set.
+func startTimed(t *testing.T) (*world, *atomic.Int64) {
+	t.Helper()
+	last := new(atomic.Int64)
+	return startTuned(t, func(s *Server) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Take(&deadlines{ln, &last})
-	})
+		s.Take(&deadlines{ln, last})
+	}), last
+}
+
+// An idle connection stays for 180 s: clients give theirs up at 120, and the server must not win that race.
+func TestIdleConnectionsOutliveTheirClients(t *testing.T) {
+	w, last := startTimed(t)
 	conn, err := net.Dial("tcp", w.addr)
 	if err != nil {
 		t.Fatal(err)
