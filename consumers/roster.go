@@ -16,7 +16,7 @@ import (
 // roster is what all replicas know of the instances, in Redis (rest-api.md 5.5). k is base64url(group).base64url(id);
 // the braces make the keys of one instance one slot.
 //
-//	sluice:instance:{k}        hash: schema, settings, principal, version, wish, touched, and for each partition
+//	sluice:instance:{k}        hash: schema, settings, principal, version, wish, touched, made, and for each partition
 //	                           at:<topic>/<number> = "next committed last moved" (see spot)
 //	sluice:instance:{k}:lease  the owner's name, with PX
 //	sluice:instance:{k}:ended  why it ended, for an hour
@@ -44,14 +44,17 @@ func (n name) keys() []string {
 }
 
 var (
-	// enlist KEYS hash lease ended ARGV me lease-ms hash-ms now idle-ms field value … answers 0 if the instance exists.
+	// enlist KEYS hash lease ended ARGV me lease-ms hash-ms now idle-ms made field value … answers 0 if the instance exists,
+	// and 1 again to the call that made it: go-redis sends a script once more when its answer was late.
 	enlist = redis.NewScript(strings.TrimSpace(`
 if redis.call('EXISTS', KEYS[1]) == 1 then
+  if redis.call('HGET', KEYS[1], 'made') == ARGV[6] then return 1 end
   local touched = tonumber(redis.call('HGET', KEYS[1], 'touched') or '0')
   if redis.call('EXISTS', KEYS[2]) == 1 or tonumber(ARGV[4]) - touched <= tonumber(ARGV[5]) then return 0 end
 end
 redis.call('DEL', KEYS[1], KEYS[3])
-for i = 6, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', KEYS[1], 'made', ARGV[6])
+for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 return 1`))
@@ -111,7 +114,7 @@ func rosterError(doing string, err error) error {
 func (r *roster) enlist(ctx context.Context, n name, fields map[string]string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, rosterPatience)
 	defer cancel()
-	args := []any{r.me, r.lease.Milliseconds(), r.hashMS(), time.Now().UnixMilli(), r.idle.Milliseconds()}
+	args := []any{r.me, r.lease.Milliseconds(), r.hashMS(), time.Now().UnixMilli(), r.idle.Milliseconds(), uuid()}
 	for f, v := range fields {
 		args = append(args, f, v)
 	}

@@ -21,10 +21,11 @@ type replicas struct {
 	t     *testing.T
 	k     *cluster
 	redis *backend.Server
+	asks  func(redis.UniversalClient) redis.UniversalClient // nil: as it is
 }
 
 func newReplicas(t *testing.T) *replicas {
-	return &replicas{t, newCluster(), backend.RedisServer(t)}
+	return &replicas{t: t, k: newCluster(), redis: backend.RedisServer(t)}
 }
 
 // replica starts one. die ends it as a crash does, stop as an orderly end.
@@ -42,7 +43,11 @@ func (rs *replicas) replica() (r *Registry, die, stop func()) {
 	}
 	c := Default()
 	c.ReplicaLease, c.ReplicaURL, c.ReplicaSecret = time.Second, "http://replica.test:8082", "a secret of the replicas"
-	if r, err = New(c, Needs{Log: log, Groups: rs.k, Offsets: rs.k, Topics: rs.k, Redis: rdb}, nil, nil); err != nil {
+	var asked redis.UniversalClient = rdb
+	if rs.asks != nil {
+		asked = rs.asks(rdb)
+	}
+	if r, err = New(c, Needs{Log: log, Groups: rs.k, Offsets: rs.k, Topics: rs.k, Redis: asked}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -129,6 +134,43 @@ func (rs *replicas) saved(r *Registry, i *Instance) {
 	}
 	if err := i.save(rs.t.Context(), writeChanges); err != nil { // behind one that is under way
 		rs.t.Fatal(err)
+	}
+}
+
+// tardy is a client whose first answer to a script is late, as of a Redis that stands still for a moment: it asks again.
+type tardy struct{ redis.UniversalClient }
+
+func (c tardy) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	first := c.UniversalClient.EvalSha(ctx, sha, keys, args...)
+	if redis.HasErrorPrefix(first.Err(), "NOSCRIPT") {
+		return first
+	}
+	return c.UniversalClient.EvalSha(ctx, sha, keys, args...)
+}
+
+func (c tardy) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	c.UniversalClient.Eval(ctx, script, keys, args...)
+	return c.UniversalClient.Eval(ctx, script, keys, args...)
+}
+
+// Whoever creates an instance is not told that it exists already because Redis was asked twice.
+func TestAnInstanceIsMadeOnceHoweverOftenRedisIsAsked(t *testing.T) {
+	rs := newReplicas(t)
+	rs.k.topic("orders", 1)
+	second, _, _ := rs.replica()
+	rs.asks = func(c redis.UniversalClient) redis.UniversalClient { return tardy{c} }
+	first, _, _ := rs.replica()
+	for range 2 { // with the script in Redis, and without
+		rs.create(first, nil)
+	}
+	i := rs.create(first, map[string]any{"id": "mine"})
+	for _, r := range []*Registry{first, second} {
+		if _, err := r.Create(t.Context(), "g", Settings{ID: "mine"}, V2); sluice.KindOf(err) != sluice.Conflict {
+			t.Errorf("a second one: %v", err)
+		}
+	}
+	if err := first.Delete(t.Context(), "g", i.ID()); err != nil {
+		t.Error(err)
 	}
 }
 
