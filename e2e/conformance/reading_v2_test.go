@@ -136,6 +136,7 @@ func wrongSubscriptions(t *testing.T, s *server, topic string) {
 		{"unknown field", "POST", "/subscription", `{"topics":["a"],"color":1}`, want{status: 422, code: 422, message: "Unrecognized field: color"}},
 		{"both", "POST", "/subscription", both, refused},
 		{"pattern that does not compile", "POST", "/subscription", `{"topic_pattern":"("}`, want{status: 422, code: 422, like: ".+"}},
+		{"pattern that RE2 has not", "POST", "/subscription", `{"topic_pattern":"a(?!b)"}`, want{status: 422, code: 422, like: ".+"}},
 		{"assignments: no body", "POST", "/assignments", "", want{status: 422, code: 422, like: ".+"}},
 		{"assignments: null", "POST", "/assignments", "null", want{status: 422, code: 422, like: ".+"}},
 		{"assignments: partition negative", "POST", "/assignments", places("a", -1), want{status: 422, code: 422, like: `.*must be greater than or equal to 0 \(was -1\)`}},
