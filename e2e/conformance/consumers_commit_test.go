@@ -67,8 +67,8 @@ func committing(t *testing.T, s *server) {
 		i := s.subscribed(t, "", auto, topic)
 		i.texts(t, "?max_bytes=3", "a", "b", "c")
 		read := time.Now()
-		eventually(t, 8*time.Second, "three records committed", func() bool { return s.committed(t, i.group, topic, 0) == 3 })
-		if took := time.Since(read); took > 7*time.Second {
+		eventually(t, 20*time.Second, "three records committed", func() bool { return s.committed(t, i.group, topic, 0) == 3 })
+		if took := time.Since(read); took > 10*time.Second {
 			s.differ(t, "committed after %v", took)
 		}
 	})
