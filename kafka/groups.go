@@ -27,7 +27,7 @@ const (
 	watchTime     = 500 * time.Millisecond // a call may take, before the finder is asked whether it waits at the right broker
 	drainTime     = 4 * time.Second        // that a session's func has after its context ended
 	leaveTime     = 2 * time.Second        // connecting included
-	recountTime   = 10 * time.Second       // how often a leader looks whether partitions were added
+	recountTime   = 8 * time.Second        // how often a leader looks whether partitions were added: new topics within 10 s (rest-api.md 7.2)
 
 	// leaseTime is how long a session outlives the sending of its last answered heartbeat. The broker counts from the
 	// arrival, which is later, so two seconds are left for clocks that run apart and for a thread that was not scheduled.
