@@ -33,6 +33,7 @@ var sections = []struct {
 	{"1.2", bodies},
 	{"1.3", strictJSON},
 	{"1.4", errorTable},
+	{"1.4-denied", denied},
 	{"2.1", versions},
 	{"2.2", contentTypes},
 	{"2.3", accepts},
