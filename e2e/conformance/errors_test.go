@@ -3,11 +3,17 @@ package conformance
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/sluicegate/sluice/sandbox"
 	"github.com/sluicegate/sluice/sandbox/backend"
 )
 
@@ -75,6 +81,7 @@ func errorTable(t *testing.T, s *server) {
 	})
 	schemaErrors(t, s)
 	brokerErrors(t, s)
+	leaderless(t, s)
 	overload(t, s)
 }
 
@@ -153,6 +160,50 @@ func brokerErrors(t *testing.T, s *server) {
 		hasty := s.own(t, "SLUICE_PRODUCE_TIMEOUT=2s")
 		hasty.expect(t, request{method: "POST", path: "/topics/" + topic, body: oneRecord},
 			want{status: 200, json: `{"offsets":[{"partition":null,"offset":null,"error_code":50003,"error":"<any>"}],"key_schema_id":null,"value_schema_id":null}`})
+	})
+}
+
+// leaderless are the codes of a partition whose broker is gone. The Kafka that says so is an embedded one of the row's own.
+func leaderless(t *testing.T, s *server) {
+	if !s.ours || s.kafka.Real() {
+		s.row(t, "40404", func(t *testing.T) { s.notRun(t, "needs a Kafka that can be told what to answer; runs on kfake") })
+		return
+	}
+	const topic = "leaderless"
+	kafka, err := sandbox.StartKafka(sandbox.KafkaConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(kafka.Close)
+	host, port, err := net.SplitHostPort(kafka.Brokers[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.ParseInt(port, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kafka.Fake.ControlKey(int16(kmsg.Metadata), func(asked kmsg.Request) (kmsg.Response, error, bool) {
+		kafka.Fake.KeepControl()
+		ask := asked.(*kmsg.MetadataRequest)
+		if len(ask.Topics) != 1 || ask.Topics[0].Topic == nil || *ask.Topics[0].Topic != topic {
+			return nil, nil, false
+		}
+		answer := ask.ResponseKind().(*kmsg.MetadataResponse)
+		broker := kmsg.NewMetadataResponseBroker()
+		broker.NodeID, broker.Host, broker.Port = kafka.Fake.CurrentNode(), host, int32(number)
+		partition := kmsg.NewMetadataResponseTopicPartition()
+		partition.ErrorCode, partition.Leader, partition.Replicas = kerr.LeaderNotAvailable.Code, -1, []int32{9}
+		about := kmsg.NewMetadataResponseTopic()
+		about.Topic, about.Partitions = ask.Topics[0].Topic, append(about.Partitions, partition)
+		answer.Brokers, answer.Topics = append(answer.Brokers, broker), append(answer.Topics, about)
+		return answer, nil, true
+	})
+	g := &server{url: start(t, kafka.Brokers, "SLUICE_PRODUCE_TIMEOUT=2s").URL, kafka: s.kafka, ours: true, report: s.report}
+	g.rows(t, []row{
+		{"no leader in metadata", request{method: "GET", path: "/topics/" + topic + "/partitions/0"}, want{status: 200, json: `{"partition":0,"leader":-1,"replicas":[{"broker":9,"leader":false,"in_sync":false}]}`}},
+		{"40404 of a read", request{method: "GET", path: "/topics/" + topic + "/partitions/0/messages"}, want{status: 404, code: 40404, message: "Leader not available."}},
+		{"50003 of a produce without a leader", request{method: "POST", path: "/topics/" + topic, body: oneRecord}, want{status: 200, json: slots(`{"partition":null,"offset":null,"error_code":50003,"error":"<any>"}`)}},
 	})
 }
 
