@@ -49,6 +49,7 @@ func TestACoordinatorThatGoesAwayDisturbsNoFlight(t *testing.T) {
 	// through holds forty requests over a fault and lets them go when it is over.
 	through := func(t *testing.T, mayEnd bool, fault func(t *testing.T, coordinator int) (serving time.Time)) {
 		t.Helper()
+		c.AwaitInSync(t, topic) // the fault to come shall be the only one
 		coordinator := coordinatorOf(t, &c.Broker, group, 0)
 		gate.shut()
 		produced := spread(t, replicas[0].URL, topic, n, 96)
@@ -110,7 +111,6 @@ func TestACoordinatorThatGoesAwayDisturbsNoFlight(t *testing.T) {
 		for node := range c.Brokers {
 			c.Start(t, node+1) // the one that was killed; the others run
 		}
-		c.AwaitInSync(t, topic)
 	})
 	t.Run("stopped for 15 s", func(t *testing.T) {
 		through(t, true, func(t *testing.T, coordinator int) time.Time {

@@ -26,6 +26,7 @@ func TestBrokersThatDieAndSessions(t *testing.T) {
 		w = newWorld(t, backend.Unique("group"), sluice.Rendezvous, topic)
 		both = []*replica{w.join(t, clients, "a"), w.join(t, clients, "b")}
 		settle(t, 20*time.Second, partitions, both...)
+		c.AwaitInSync(t, topic) // the fault to come shall be the only one
 		addr, err := clients.coordinators().coordinator(within(t, 10*time.Second), w.group)
 		if err != nil {
 			t.Fatal(err)

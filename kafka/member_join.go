@@ -34,7 +34,9 @@ func (m *member) enter(ctx context.Context, lapsed *generation) (*generation, er
 }
 
 // resume goes on with a generation whose lease ran out, which is right if the coordinator knows it still: nobody can have
-// been lent its partitions in between.
+// been lent its partitions in between. The answer is worth what the one to a follower is that joins an unchanged group:
+// both come from the coordinator's memory. One that was deposed and has not heard of it could give them for a moment, so
+// the brokers are asked first, again, who it is, and the one that was lost is asked last.
 func (m *member) resume(ctx context.Context, lapsed *generation) (*generation, error) {
 	sent, err := m.heartbeat(ctx, lapsed)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
@@ -25,16 +26,28 @@ func (b *Broker) AwaitCoordinator(t testing.TB, group, topic string, but int) (n
 		return node != 0 && node != but
 	})
 	named = time.Now()
-	neighbour := group
-	for i := 0; neighbour == group || b.offsetsPartition(t, neighbour, but) != b.offsetsPartition(t, group, but); i++ {
+	partitions := 0
+	await(t, time.Minute, "Kafka describes its offsets topic", func() bool {
+		partitions = len(b.describe(t, offsetsTopic, but))
+		return partitions > 0
+	})
+	neighbour := group + ".0"
+	for i := 1; offsetsPartition(neighbour, partitions) != offsetsPartition(group, partitions); i++ {
 		neighbour = fmt.Sprint(group, ".", i)
 	}
-	await(t, time.Minute, "the coordinator stores a commit", func() bool {
+	for {
 		if now := b.coordinator(t, group, but); now != 0 && now != but {
 			node = now
 		}
-		return b.stores(t, node, neighbour, topic)
-	})
+		err := b.store(t, node, neighbour, topic)
+		if err == nil {
+			break
+		}
+		if time.Since(named) > time.Minute {
+			t.Fatalf("node %d coordinates %s and stores no commit: %v; %s", node, group, err, b.inSync(t, but))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 	serving = time.Now()
 	t.Logf("node %d coordinates %s; it served %v after it was named", node, group, serving.Sub(named).Round(time.Millisecond))
 	return named, serving
@@ -88,7 +101,16 @@ func (b *Broker) coordinator(t testing.TB, group string, but int) int {
 	return 0
 }
 
-func (b *Broker) stores(t testing.TB, node int, group, topic string) bool {
+// inSync is how the partitions that Kafka keeps offsets in stand, for a message.
+func (b *Broker) inSync(t testing.TB, but int) (all string) {
+	t.Helper()
+	for _, p := range b.describe(t, offsetsTopic, but) {
+		all += fmt.Sprintf(" %d: leader %d, in sync %v;", p.Partition, p.Leader, p.ISR)
+	}
+	return all
+}
+
+func (b *Broker) store(t testing.TB, node int, group, topic string) error {
 	t.Helper()
 	commit := kmsg.NewPtrOffsetCommitRequest()
 	commit.Group, commit.Generation = group, -1
@@ -97,20 +119,22 @@ func (b *Broker) stores(t testing.TB, node int, group, topic string) bool {
 	commit.Topics = append(commit.Topics, one)
 	answer, err := b.ask(t, commit, b.Brokers[node-1:node])
 	if err != nil {
-		return false
+		return err
 	}
 	stored := answer.(*kmsg.OffsetCommitResponse)
-	return len(stored.Topics) == 1 && len(stored.Topics[0].Partitions) == 1 && stored.Topics[0].Partitions[0].ErrorCode == 0
+	if len(stored.Topics) != 1 || len(stored.Topics[0].Partitions) != 1 {
+		return fmt.Errorf("an answer for no partition: %v", stored)
+	}
+	return kerr.ErrorForCode(stored.Topics[0].Partitions[0].ErrorCode)
 }
 
 // offsetsPartition is where Kafka keeps a group: Java's hash of its name, modulo.
-func (b *Broker) offsetsPartition(t testing.TB, group string, but int) int32 {
-	t.Helper()
+func offsetsPartition(group string, partitions int) int32 {
 	var hash int32
 	for _, c := range []byte(group) {
 		hash = 31*hash + int32(c)
 	}
-	return (hash & 0x7fffffff) % int32(max(len(b.describe(t, offsetsTopic, but)), 1))
+	return int32(max(int64(hash), -int64(hash)) % (1 << 31) % int64(partitions)) // of the least number the absolute value is 0
 }
 
 func (b *Broker) describe(t testing.TB, topic string, but int) []kmsg.MetadataResponseTopicPartition {
