@@ -16,7 +16,7 @@ import (
 // roster is what all replicas know of the instances, in Redis (rest-api.md 5.5). k is base64url(group).base64url(id);
 // the braces make the keys of one instance one slot.
 //
-//	sluice:instance:{k}        hash: schema, settings, principal, version, wish, touched, made, and for each partition
+//	sluice:instance:{k}        hash: schema, settings, principal, version, wish, touched, made, claimed, and for each partition
 //	                           at:<topic>/<number> = "next committed last moved" (see spot)
 //	sluice:instance:{k}:lease  the owner's name, with PX
 //	sluice:instance:{k}:ended  why it ended, for an hour
@@ -59,12 +59,13 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 return 1`))
 
-	// claim KEYS hash lease ended ARGV me lease-ms now idle-ms may-adopt expired-text ended-ms
+	// claim KEYS hash lease ended ARGV me lease-ms now idle-ms may-adopt expired-text ended-ms claimed
 	// answers {gone, why}, {mine, field, value, …}, {theirs, owner} or {free}.
 	claimLease = redis.NewScript(strings.TrimSpace(`
 local owner = redis.call('GET', KEYS[2])
 if redis.call('EXISTS', KEYS[1]) == 0 then return {'gone', redis.call('GET', KEYS[3]) or ''} end
-if owner then return {'theirs', owner} end
+local again = owner == ARGV[1] and redis.call('HGET', KEYS[1], 'claimed') == ARGV[8]
+if owner and not again then return {'theirs', owner} end
 local touched = tonumber(redis.call('HGET', KEYS[1], 'touched') or '0')
 if tonumber(ARGV[3]) - touched > tonumber(ARGV[4]) then
   redis.call('DEL', KEYS[1])
@@ -73,7 +74,7 @@ if tonumber(ARGV[3]) - touched > tonumber(ARGV[4]) then
 end
 if ARGV[5] == '0' then return {'free'} end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-redis.call('HSET', KEYS[1], 'touched', ARGV[3])
+redis.call('HSET', KEYS[1], 'touched', ARGV[3], 'claimed', ARGV[8])
 local all = redis.call('HGETALL', KEYS[1])
 table.insert(all, 1, 'mine')
 return all`))
@@ -138,7 +139,7 @@ func (r *roster) claim(ctx context.Context, n name, mayAdopt bool, expired strin
 		may = 1
 	}
 	answer, err := claimLease.Run(ctx, r.rdb, n.keys(), r.me, r.lease.Milliseconds(), time.Now().UnixMilli(), r.idle.Milliseconds(),
-		may, expired, mournFor.Milliseconds()).StringSlice()
+		may, expired, mournFor.Milliseconds(), uuid()).StringSlice()
 	if err != nil || len(answer) == 0 {
 		return s, rosterError("claim", err)
 	}

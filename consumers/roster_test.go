@@ -174,6 +174,19 @@ func TestAnInstanceIsMadeOnceHoweverOftenRedisIsAsked(t *testing.T) {
 	}
 }
 
+// And whoever takes one over is not told that somebody, who is itself, was faster.
+func TestATakeoverIsSeenHoweverOftenRedisIsAsked(t *testing.T) {
+	rs := newReplicas(t)
+	rs.k.topic("orders", 1)
+	rs.k.produce("orders", 0, "a")
+	first, _, stop := rs.replica()
+	i := rs.create(first, earliest)
+	rs.asks = func(c redis.UniversalClient) redis.UniversalClient { return tardy{c} }
+	second, _, _ := rs.replica()
+	stop()
+	rs.want(rs.read(rs.find(second, i), Want{}), "a")
+}
+
 // In an orderly hand-over nothing is repeated, and what was delivered by the replica before can be committed by the next.
 func TestAHandOverRepeatsNothing(t *testing.T) {
 	rs := newReplicas(t)
