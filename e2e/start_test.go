@@ -26,8 +26,8 @@ func TestServeRefusesToStartWithAClearLine(t *testing.T) {
 		says []string
 	}{
 		"no brokers":          {map[string]string{"SLUICE_KAFKA_BROKERS": ""}, []string{"SLUICE_KAFKA_BROKERS"}},
-		"Kafka away":          {map[string]string{"SLUICE_KAFKA_BROKERS": nobody}, []string{"Kafka", nobody}},
-		"Redis away":          {map[string]string{"SLUICE_REDIS_URL": "redis://" + nobody}, []string{"Redis", nobody}},
+		"Kafka away":          {map[string]string{"SLUICE_KAFKA_BROKERS": nobody, "SLUICE_START_TIMEOUT": "3s"}, []string{"Kafka", nobody}},
+		"Redis away":          {map[string]string{"SLUICE_REDIS_URL": "redis://" + nobody, "SLUICE_START_TIMEOUT": "3s"}, []string{"Redis", nobody}},
 		"no Redis":            {map[string]string{"SLUICE_REDIS_URL": ""}, []string{"SLUICE_REDIS_URL"}},
 		"no authentication":   {map[string]string{"SLUICE_AUTH": ""}, []string{"SLUICE_AUTH=none", "SLUICE_ALLOW_NO_AUTH"}},
 		"open unaware":        {map[string]string{"SLUICE_ALLOW_NO_AUTH": ""}, []string{"SLUICE_ALLOW_NO_AUTH"}},

@@ -272,6 +272,9 @@ func connect(ctx context.Context, c Stores, log *slog.Logger) (*kafka.Clients, e
 	return kafka.Connect(ctx, c.Kafka, log)
 }
 
+// storePause is between two questions to a Redis that does not answer yet: it may be starting, too.
+const storePause = 250 * time.Millisecond
+
 // openStore reaches Redis within the start's bound and warns of a setting that lets Redis throw definitions away.
 func openStore(ctx context.Context, c Stores, log *slog.Logger) (*subscriptions.Store, error) {
 	store, err := subscriptions.OpenStore(c.Redis)
@@ -280,7 +283,16 @@ func openStore(ctx context.Context, c Stores, log *slog.Logger) (*subscriptions.
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.StartTimeout)
 	defer cancel()
-	if err := store.Ping(ctx); err != nil {
+	for {
+		err := store.Ping(ctx)
+		if err == nil {
+			break
+		}
+		select {
+		case <-time.After(storePause):
+			continue
+		case <-ctx.Done():
+		}
 		_ = store.Close() // that it does not answer is the reason
 		return nil, &sluice.Error{Kind: sluice.StoreDown, Msg: "Redis could not be reached at " + strings.Join(store.Addrs(), ", ") + ".", Err: err}
 	}

@@ -91,6 +91,35 @@ func TestAHalfStartIsUndone(t *testing.T) {
 	_ = again.Close()
 }
 
+// The start has its bound for Redis as it has for Kafka: one that comes up a moment later is waited for.
+func TestTheStartWaitsForRedis(t *testing.T) {
+	c := config(t)
+	redis := backend.RedisServer(t)
+	c.Redis.RedisURL = redis.URL
+	redis.Stop(t)
+	started := make(chan error, 1)
+	var g *gateway.Gateway
+	go func() {
+		var err error
+		g, err = gateway.New(t.Context(), c, quiet())
+		started <- err
+	}()
+	select {
+	case err := <-started:
+		t.Fatalf("the start did not wait: %v", err)
+	case <-time.After(time.Second):
+	}
+	redis.Start(t)
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := g.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNoSettingMeansAnOpenGateway(t *testing.T) {
 	for _, c := range []struct {
 		auth  string
