@@ -6,7 +6,9 @@
 // lends it partitions and does nothing else: records come from the partition log, progress goes to the member-less
 // groups sluice.sub.<id>. A lent partition is a claim; it has one lane per subscription. When a session ends the lanes
 // are suspended and commit what is done. If the partition comes back in the next generation they go on as they were,
-// flights included; else they are dropped and whoever owns the partition now starts from the commit.
+// flights included; else they are dropped and whoever owns the partition now starts from the commit. Where
+// that was no clean hand-over an ordered lane waits for what may be in flight, unless the predecessor, back in the group,
+// says that nothing is (company.go).
 //
 // # A lane
 //
