@@ -56,6 +56,7 @@ type options struct {
 	span       time.Duration
 	full       bool
 	busy       bool
+	still      time.Duration
 	cpuprofile string
 }
 
@@ -69,6 +70,7 @@ func main() {
 	flag.IntVar(&o.pairs, "pairs", 5, "pairs that count; one more comes first and is thrown away")
 	flag.BoolVar(&o.full, "full", false, "pull a backlog of 1,000,000 records instead of 100,000")
 	flag.BoolVar(&o.busy, "busy", false, "measure although other programs keep the machine busy")
+	flag.DurationVar(&o.still, "still", 10*time.Second, "how long each pair waits for a moment in which others leave the machine alone")
 	flag.StringVar(&o.cpuprofile, "cpuprofile", "", "write a CPU profile of the gateway for each path into this folder")
 	flag.Parse()
 	o.span = time.Duration(*seconds) * time.Second

@@ -103,6 +103,54 @@ func watchSize(pid int) (stop func() []int64) {
 }
 
 const (
+	stillShare = 0.15                   // of the processors, for others while the bench itself does nothing
+	stillSpan  = 400 * time.Millisecond // over which that is looked at
+)
+
+// awaitStill waits a while for a moment in which other programs leave the machine alone: pairs are compared within
+// themselves, but what works in three processes suffers more from others than what works in two.
+func awaitStill(ctx context.Context, patience time.Duration) error {
+	for began := time.Now(); time.Since(began) < patience; {
+		busy, all, err := processors()
+		if err != nil {
+			return nil // a system that does not tell
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(stillSpan):
+		}
+		busyNow, allNow, err := processors()
+		if err != nil || float64(busyNow-busy) < stillShare*float64(allNow-all) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// processors tells the time that all of them have spent, busy and in all, in ticks (proc_stat(5)).
+func processors() (busy, all int64, err error) {
+	raw, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	first, _, _ := strings.Cut(string(raw), "\n")
+	for i, field := range strings.Fields(first) {
+		if i == 0 || i > 8 { // "cpu"; guests are counted in user time
+			continue
+		}
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, 0, err
+		}
+		if all += n; i != 4 && i != 5 { // idle, and idle while the disk works
+			busy += n
+		}
+	}
+	return busy, all, nil
+}
+
+const (
 	calm    = 1.5 // load average of one minute above which figures are worth nothing
 	patient = 3 * time.Minute
 )

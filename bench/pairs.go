@@ -32,10 +32,14 @@ func (r reading) cpuSeconds() float64 { return r.cpu.Seconds() * 100_000 / float
 
 type pair struct{ sluice, limit reading }
 
-// interleave measures both sides by turns; which of the two comes first is chosen at random for each pair.
+// interleave measures both sides by turns; which of the two comes first is chosen at random for each pair. A pair begins
+// in a still moment, if there is one.
 func interleave(ctx context.Context, sluice, limit side, o options) ([]pair, error) {
 	var pairs []pair
 	for range o.pairs + 1 {
+		if err := awaitStill(ctx, o.still); err != nil {
+			return nil, err
+		}
 		var p pair
 		turns := []func() error{
 			func() (err error) { p.sluice, err = take(ctx, sluice, o.span, "sluice"); return err },
