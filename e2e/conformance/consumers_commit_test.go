@@ -85,6 +85,8 @@ func committing(t *testing.T, s *server) {
 			eventually(t, 20*time.Second, "its name is free", func() bool {
 				return own.ask(t, request{method: "POST", path: "/consumers/" + i.group, contentType: bareV2, body: `{"id":"one"}`}).status == 200
 			})
+			i.subscribe(t, topic)
+			i.holds(t, 1) // its namesake has left, after its last commit
 			own.wantCommitted(t, i.group, topic, 0, c.want)
 		})
 	}
