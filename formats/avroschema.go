@@ -94,8 +94,8 @@ func strictJSON(text string) error {
 }
 
 func (p *avroParser) parse(schema any, space string) (*avroType, error) {
-	if p.depth++; p.depth > MaxDepth {
-		return nil, fmt.Errorf("it is nested deeper than %d levels", MaxDepth)
+	if p.depth++; p.depth > mostNesting {
+		return nil, tooNested()
 	}
 	defer func() { p.depth-- }()
 	switch s := schema.(type) {
@@ -178,6 +178,9 @@ func (p *avroParser) define(s map[string]any, typ, space string) (*avroType, err
 		space = given
 	}
 	full := strings.TrimPrefix(fullName(name, space), ".")
+	if len(full) > mostAddress {
+		return nil, fmt.Errorf("a name is longer than %d bytes", mostAddress)
+	}
 	for part := range strings.SplitSeq(full, ".") {
 		if !isAvroName(part) {
 			return nil, fmt.Errorf("%q is not a name", full)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -18,38 +19,55 @@ type jsonSchemaCodec struct{ schema *jsonschema.Schema }
 
 const rootURL = "schema:///root"
 
-func compileJSONSchema(text string, refs []reference) (codec, error) {
-	if err := strictJSON(text); err != nil {
-		return nil, err
-	}
-	root, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+func compileJSONSchema(text string, refs []reference, w *weights) (codec, error) {
+	root, err := weighed(text, w)
 	if err != nil {
 		return nil, err
 	}
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft7) // the registry's own default
-	c.UseLoader(referenced(refs))     // and nothing else: no file, no network
+	c.UseLoader(referenced{refs, w})  // and nothing else: no file, no network
+	regexps := &patterns{weights: w, known: map[string]*regexp.Regexp{}}
+	c.UseRegexpEngine(regexps.engine)
 	if err := c.AddResource(rootURL, root); err != nil {
 		return nil, err
 	}
 	schema, err := c.Compile(rootURL)
 	if err != nil {
+		if regexps.fault != nil {
+			err = regexps.fault
+		}
 		return nil, err
 	}
+	regexps.closed = true
 	return &jsonSchemaCodec{schema}, nil
 }
 
-// referenced finds a $ref among the schemas that the registry named, by the whole URL or by its end.
-type referenced []reference
+func weighed(text string, w *weights) (any, error) {
+	if err := strictJSON(text); err != nil {
+		return nil, err
+	}
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	return doc, w.json(doc, 1, 0)
+}
 
-func (all referenced) Load(address string) (any, error) {
+// referenced finds a $ref among the schemas that the registry named, by the whole URL or by its end.
+type referenced struct {
+	all     []reference
+	weights *weights
+}
+
+func (r referenced) Load(address string) (any, error) {
 	path := address
 	if u, err := url.Parse(address); err == nil {
 		path = strings.TrimPrefix(u.Path, "/")
 	}
-	for _, ref := range all {
+	for _, ref := range r.all {
 		if ref.name == address || ref.name == path || strings.HasSuffix(address, "/"+ref.name) {
-			return jsonschema.UnmarshalJSON(strings.NewReader(ref.text))
+			return weighed(ref.text, r.weights)
 		}
 	}
 	return nil, errors.New("it is not among the references of the schema")
@@ -61,6 +79,9 @@ func (c *jsonSchemaCodec) encode(dst, value []byte) ([]byte, error) {
 	}
 	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(value))
 	if err != nil {
+		return nil, err
+	}
+	if err := compared(instance); err != nil {
 		return nil, err
 	}
 	if err := c.schema.Validate(instance); err != nil {

@@ -31,10 +31,15 @@ const (
 	mostIndexes = 64 // messages inside each other
 )
 
-func compileProtobuf(text string, refs []reference) (codec, error) {
+func compileProtobuf(text string, refs []reference, w *weights) (codec, error) {
 	files := map[string]string{rootFile: text}
 	for _, ref := range refs {
 		files[ref.name] = ref.text
+	}
+	for _, source := range files {
+		if err := w.protobuf(source); err != nil {
+			return nil, err
+		}
 	}
 	c := protocompile.Compiler{
 		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(files)}),

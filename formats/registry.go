@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/sr"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/sluicegate/sluice"
@@ -25,6 +26,7 @@ const (
 	retryAfter    = 100 * time.Millisecond // doubled each time
 	maxReferences = 100                    // of one schema, in all
 	keptBytes     = 64 << 20               // of schemas that are ready for use
+	compilers     = 2                      // at a time; each may take tens of megabytes
 )
 
 // Registry is the schema registry as the formats need it: Confluent's API, over sr. What it once said is kept, since an
@@ -42,6 +44,7 @@ type Registry struct {
 	registered *recent[registration, *Schema]
 	members    *recent[membership, bool]
 	heavy      *heavy
+	compiling  *semaphore.Weighted
 	lookups    *prometheus.CounterVec
 }
 
@@ -96,7 +99,7 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Registry, erro
 		reg = prometheus.NewRegistry()
 	}
 	r := &Registry{
-		client: client, transport: transport, log: log, heavy: newHeavy(),
+		client: client, transport: transport, log: log, heavy: newHeavy(), compiling: semaphore.NewWeighted(compilers),
 		byID: newRecent[int, *known](keptBytes), registered: newRecent[registration, *Schema](keptBytes), members: newRecent[membership, bool](keptBytes / 16),
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_schema_lookups_total", Help: "Questions to the schema registry, by what became of them: found, refused, unreachable."}, []string{"result"}),
 	}
@@ -122,7 +125,8 @@ type Named struct {
 func (n Named) Given() bool { return n.ID != nil || n.Text != nil }
 
 // ForWriting finds the schema of a produce to a subject: an id must be one of the subject's; a text is registered under
-// it. Kinds: BadSchema, and SchemaLookup if the registry refuses, or does not answer before ctx or Patience ends.
+// it. Kinds: BadSchema; SchemaLookup if the registry refuses, or does not answer before ctx or Patience ends; Overloaded if too
+// many new schemas came before.
 func (r *Registry) ForWriting(ctx context.Context, f Format, subject string, n Named) (*Schema, error) {
 	if n.ID != nil {
 		return r.ofSubject(ctx, f, subject, *n.ID)
@@ -132,12 +136,12 @@ func (r *Registry) ForWriting(ctx context.Context, f Format, subject string, n N
 		return s, nil
 	}
 	found, err, _ := r.flights.Do(fmt.Sprintf("text %d %x %s", f, key.text, subject), func() (any, error) {
-		c, err := compile(f, *n.Text, nil)
+		ctx, cancel := r.bounded(ctx)
+		defer cancel()
+		c, cost, err := r.compile(ctx, f, *n.Text, nil)
 		if err != nil {
 			return nil, err
 		}
-		ctx, cancel := r.bounded(ctx)
-		defer cancel()
 		var id int
 		err = r.ask(ctx, func(ctx context.Context) (err error) {
 			id, err = r.client.RegisterSchema(ctx, subject, sr.Schema{Schema: *n.Text, Type: f.registryType()}, -1, -1)
@@ -147,7 +151,7 @@ func (r *Registry) ForWriting(ctx context.Context, f Format, subject string, n N
 			return nil, lookupFailed(err)
 		}
 		s := &Schema{id: id, format: f, codec: c, heavy: r.heavy}
-		r.registered.put(key, s, costOf(*n.Text))
+		r.registered.put(key, s, cost)
 		return s, nil
 	})
 	if err != nil {
@@ -163,6 +167,15 @@ func (r *Registry) bounded(ctx context.Context) (context.Context, context.Cancel
 		end = sooner
 	}
 	return context.WithDeadline(r.stopping, end)
+}
+
+// compile waits until fewer than compilers others are being compiled.
+func (r *Registry) compile(ctx context.Context, f Format, text string, refs []reference) (codec, int, error) {
+	if err := r.compiling.Acquire(ctx, 1); err != nil {
+		return nil, 0, &sluice.Error{Kind: sluice.Overloaded, Msg: "Too many new schemas came at once.", Err: err}
+	}
+	defer r.compiling.Release(1)
+	return compile(f, text, refs)
 }
 
 // ofSubject finds a schema by id and makes sure that it is one of the subject's.
@@ -224,16 +237,16 @@ func (r *Registry) known(ctx context.Context, id int) (*known, error) {
 		if !ok {
 			return nil, badSchema("schema %d is of a type that is not known", id)
 		}
-		refs, cost, err := r.references(ctx, source)
+		refs, err := r.references(ctx, source)
 		if err != nil {
 			return nil, err
 		}
-		c, err := compile(f, source.Schema, refs)
+		c, cost, err := r.compile(ctx, f, source.Schema, refs)
 		if err != nil {
 			return nil, err
 		}
 		k := &known{&Schema{id: id, format: f, codec: c, heavy: r.heavy}, source}
-		r.byID.put(id, k, cost+costOf(source.Schema))
+		r.byID.put(id, k, cost)
 		return k, nil
 	})
 	if err != nil {
@@ -243,7 +256,7 @@ func (r *Registry) known(ctx context.Context, id int) (*known, error) {
 }
 
 // references finds what a schema refers to, and what those refer to, those first.
-func (r *Registry) references(ctx context.Context, root sr.Schema) (all []reference, cost int, err error) {
+func (r *Registry) references(ctx context.Context, root sr.Schema) (all []reference, err error) {
 	seen := map[string]bool{}
 	var follow func(sr.Schema) error
 	follow = func(s sr.Schema) error {
@@ -269,11 +282,10 @@ func (r *Registry) references(ctx context.Context, root sr.Schema) (all []refere
 				return err
 			}
 			all = append(all, reference{ref.Name, found.Schema.Schema})
-			cost += costOf(found.Schema.Schema)
 		}
 		return nil
 	}
-	return all, cost, follow(root)
+	return all, follow(root)
 }
 
 // ask puts one question, again if the registry was not there or had a trouble of its own.
@@ -325,8 +337,6 @@ func lookupFailed(err error) error {
 	}
 	return failed
 }
-
-func costOf(text string) int { return schemaFloor + schemaCost*len(text) }
 
 func (f Format) registryType() sr.SchemaType {
 	switch f {

@@ -31,8 +31,7 @@ func (s *Schema) ID() int { return s.id }
 const (
 	magic       = 0 // Confluent's wire format: this byte, the id as four bytes, big-endian, then the payload
 	frameBytes  = 5
-	maxSchema   = 1 << 20 // bytes of one text; a registry keeps them in records of Kafka's default size
-	schemaCost  = 20      // what a schema ready for use takes, as a multiple of its text
+	schemaCost  = 20 // what a schema ready for use takes, as a multiple of its text
 	schemaFloor = 4 << 10
 )
 
@@ -64,24 +63,30 @@ func unframe(b []byte) (id int, payload []byte, err error) {
 	return int(int32(binary.BigEndian.Uint32(b[1:]))), b[frameBytes:], nil
 }
 
-// compile makes a schema of the registry's text and of the texts it refers to, by the names it uses for them. Kind
-// BadSchema.
-func compile(f Format, text string, refs []reference) (c codec, err error) {
-	if len(text) > maxSchema {
-		return nil, badSchema("it is larger than %d bytes", maxSchema)
+// compile makes a schema of the registry's text and of the texts it refers to, by the names it uses for them. cost is
+// about what it takes in memory. Kind BadSchema.
+func compile(f Format, text string, refs []reference) (c codec, cost int, err error) {
+	w := &weights{}
+	err = w.take(text)
+	for _, ref := range refs {
+		if err == nil {
+			err = w.take(ref.text)
+		}
 	}
-	switch f {
-	case Avro:
-		c, err = compileAvro(text, refs)
-	case JSONSchema:
-		c, err = compileJSONSchema(text, refs)
-	default:
-		c, err = compileProtobuf(text, refs)
+	if err == nil {
+		switch f {
+		case Avro:
+			c, err = compileAvro(text, refs)
+		case JSONSchema:
+			c, err = compileJSONSchema(text, refs, w)
+		default:
+			c, err = compileProtobuf(text, refs, w)
+		}
 	}
 	if err != nil {
-		return nil, badSchema("%s", bounded(err.Error()))
+		return nil, 0, badSchema("%s", bounded(err.Error()))
 	}
-	return c, nil
+	return c, w.cost(), nil
 }
 
 // reference is another schema that a schema uses, under a name of its own choice.

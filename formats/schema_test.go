@@ -72,7 +72,7 @@ func TestNullIsNullWithSchemasToo(t *testing.T) {
 }
 
 func TestProtobufFollowsTheMessageIndexes(t *testing.T) {
-	c, err := compileProtobuf(pairProto, nil)
+	c, err := compileProtobuf(pairProto, nil, &weights{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,11 +185,11 @@ func TestTextIsUTF8(t *testing.T) {
 
 // Whatever protojson and JSON Schema make of any text: no panic, and what is taken is shown.
 func FuzzSchemaText(f *testing.F) {
-	proto, err := compileProtobuf(pairProto, nil)
+	proto, err := compileProtobuf(pairProto, nil, &weights{})
 	if err != nil {
 		f.Fatal(err)
 	}
-	schema, err := compileJSONSchema(pairJSONSchema, nil)
+	schema, err := compileJSONSchema(pairJSONSchema, nil, &weights{})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestHostileProtobufPayloads(t *testing.T) {
 	c, err := compileProtobuf(`syntax = "proto3"; import "google/protobuf/any.proto";
 		enum E { `+strings.Repeat("X", 10_000)+` = 0; }
 		message R { repeated W wide = 1; repeated E kinds = 2; R deep = 3; google.protobuf.Any any = 4; repeated N small = 5; repeated int64 list = 6; }
-		message N {} message W { `+strings.Join(fields, " ")+` }`, nil)
+		message N {} message W { `+strings.Join(fields, " ")+` }`, nil, &weights{})
 	if err != nil {
 		t.Fatal(err)
 	}
