@@ -136,7 +136,11 @@ func FuzzTopicPath(f *testing.F) {
 	}
 	legal := regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 	f.Fuzz(func(t *testing.T, path string) {
+		before := allocated()
 		clean := string(canonicalPath([]byte(path)))
+		if total := allocated() - before; total > 4*uint64(len(path))+64<<10 {
+			t.Fatalf("a path of %d bytes took %d", len(path), total)
+		}
 		if again := string(canonicalPath([]byte(clean))); again != clean {
 			t.Fatalf("%q became %q, and then %q", path, clean, again)
 		}
