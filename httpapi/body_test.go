@@ -89,6 +89,34 @@ func TestBodiesOfUnknownLengthArriveWhole(t *testing.T) {
 	}
 }
 
+// The smallest budget that is allowed takes the largest body, announced or not: it is joined of its pieces, and there
+// twice for a moment.
+func TestTheSmallestBudgetTakesTheLargestBody(t *testing.T) {
+	const most = 3<<20 + 17
+	least := Config{MaxBodyBytes: most}.leastInflight()
+	c := Default()
+	c.MaxBodyBytes, c.InflightBytes = most, least-1
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "inflight-bytes must be at least twice max-body-bytes") {
+		t.Errorf("one byte less: %v", err)
+	}
+	w := start(t, func(c *Config, _ *Needs) { c.MaxBodyBytes, c.InflightBytes = most, least })
+	body := `{"records":[{"value":"x"}]}`
+	body += strings.Repeat(" ", most-len(body))
+	json := []string{"Content-Type", "application/vnd.kafka.json.v2+json"}
+	for name, a := range map[string]answer{
+		"announced": w.call("POST", "/topics/orders", body, json...),
+		"in chunks": w.chunked("POST", "/topics/orders", body, json...),
+		"gzip":      w.call("POST", "/topics/orders", zipped(t, body), append(json, "Content-Encoding", "gzip")...),
+	} {
+		if a.status != 200 {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+	}
+	if used := w.srv.budget.used; used != 0 {
+		t.Errorf("%d bytes of the budget were not given back", used)
+	}
+}
+
 // An endless stream of gzip members that hold nothing grows to nothing, and must end all the same (rest-api.md 1.2: the
 // limit is for what is received, too).
 func TestEmptyMembersAreCountedAsTheyCome(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 type Config struct {
 	Listen        string        `name:"listen" env:"SLUICE_LISTEN" default:":8082" help:"Address to serve HTTP on."`
 	MaxBodyBytes  int           `name:"max-body-bytes" env:"SLUICE_MAX_BODY_BYTES" default:"25165824" help:"Largest request body, as received and after decompression."`
-	InflightBytes int64         `name:"inflight-bytes" env:"SLUICE_INFLIGHT_BYTES" default:"268435456" help:"Memory for request bodies of the whole process; beyond it requests are answered with 503 and Retry-After."`
+	InflightBytes int64         `name:"inflight-bytes" env:"SLUICE_INFLIGHT_BYTES" default:"268435456" help:"Memory for request bodies of the whole process; at least twice the largest. Beyond it requests are answered with 503 and Retry-After."`
 	ProduceStatus string        `name:"produce-status" env:"SLUICE_PRODUCE_STATUS" default:"classic" enum:"classic,strict" help:"Status of a produce whose records all failed: classic answers 200, strict says what went wrong."`
 	Gzip          bool          `name:"gzip" env:"SLUICE_GZIP" default:"true" negatable:"" help:"Compress answers of 1 KiB and more for clients that accept gzip."`
 	BasePath      string        `name:"base-path" env:"SLUICE_BASE_PATH" default:"" placeholder:"/PATH" help:"Serve everything under this path as well, e.g. /__kafka-rest-proxy-msk, for a router that does not strip it."`
@@ -54,10 +54,14 @@ func Default() Config {
 func (c Config) inflight() int64 {
 	limit := debug.SetMemoryLimit(-1) // a negative one only asks
 	if half := limit / 2; c.InflightBytes == Default().InflightBytes && half < c.InflightBytes {
-		return max(half, int64(c.MaxBodyBytes))
+		return max(half, c.leastInflight())
 	}
 	return c.InflightBytes
 }
+
+// leastInflight is what the largest body of unknown length needs: the pieces that it is gathered in, the last of them
+// half empty, and the whole that they become (payload.join).
+func (c Config) leastInflight() int64 { return 2*int64(c.MaxBodyBytes) + 512<<10 }
 
 // Validate names the first setting that cannot work.
 func (c Config) Validate() error {
@@ -66,8 +70,8 @@ func (c Config) Validate() error {
 		return errors.New("no address to listen on: set --listen or SLUICE_LISTEN, e.g. :8082")
 	case c.MaxBodyBytes < 1<<10 || c.MaxBodyBytes > 256<<20:
 		return errors.New("max-body-bytes must lie between 1024 and 268435456")
-	case c.InflightBytes < int64(c.MaxBodyBytes):
-		return fmt.Errorf("inflight-bytes must be at least max-body-bytes (%d), or the largest body could never be taken", c.MaxBodyBytes)
+	case c.InflightBytes < c.leastInflight():
+		return fmt.Errorf("inflight-bytes must be at least twice max-body-bytes and 524288, in all %d: a body of unknown length is there twice for a moment, and the largest could never be taken", c.leastInflight())
 	case c.ProduceStatus != "classic" && c.ProduceStatus != "strict":
 		return errors.New("produce-status must be classic or strict")
 	case c.IdleTimeout < minIdle:

@@ -300,7 +300,7 @@ func TestARecordOfSixteenMiBPasses(t *testing.T) {
 }
 
 func TestBeyondTheBudgetIs503BeforeTheBodyIsRead(t *testing.T) {
-	w := start(t, func(c *Config, _ *Needs) { c.InflightBytes = 32 << 20 })
+	w := start(t, func(c *Config, _ *Needs) { c.InflightBytes = 49 << 20 })
 	if !w.srv.budget.take(w.srv.budget.limit - 1000) {
 		t.Fatal("no budget")
 	}
@@ -322,8 +322,8 @@ func TestBeyondTheBudgetIs503BeforeTheBodyIsRead(t *testing.T) {
 		}
 		return b.String() + `],"key_schema_id":null,"value_schema_id":null}`
 	}())
-	if a := w.call("POST", "/topics/orders", `{"records":[`+strings.Repeat("{},", 200_000)+"{}]}"); a.status != 503 {
-		t.Errorf("two hundred thousand records: %d %.100s", a.status, a.body)
+	if a := w.call("POST", "/topics/orders", `{"records":[`+strings.Repeat("{},", 300_000)+"{}]}"); a.status != 503 {
+		t.Errorf("three hundred thousand records: %d %.100s", a.status, a.body)
 	}
 	if used := w.srv.budget.used; used != 0 {
 		t.Errorf("%d bytes of the budget were not given back", used)
