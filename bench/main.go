@@ -47,8 +47,11 @@ var paths = []path{
 	{"pull", 0.5, "records", pull},
 }
 
-// idlePath has no limit to be compared with: it is what instances cost that do nothing.
-const idlePath = "idle"
+// These have no limit to be compared with: they are what instances and connections cost that do nothing.
+const (
+	idlePath        = "idle"
+	connectionsPath = "idle-connections"
+)
 
 type options struct {
 	run        string
@@ -119,6 +122,12 @@ func measure(ctx context.Context, o options) (err error) {
 		chosen++
 		if err := w.measureIdle(ctx); err != nil {
 			return fmt.Errorf("%s: %w", idlePath, err)
+		}
+	}
+	if strings.Contains(connectionsPath, o.run) {
+		chosen++
+		if err := w.measureConnections(ctx); err != nil {
+			return fmt.Errorf("%s: %w", connectionsPath, err)
 		}
 	}
 	if chosen == 0 {
