@@ -105,6 +105,7 @@ func TestWhatIsWrongWithASchemaRefusesTheRequest(t *testing.T) {
 		{`{"key_schema":"\"string\"","records":[{"key":"k","value":1}]}`, `422 {"error_code":42202,"message":"Request includes values but does not include value schema"}`},
 		{`{"records":[{"value":null},{"value":{"a":1,"a":2}}]}`, `422 {"error_code":42202,"message":"Request includes values but does not include value schema"}`},
 		{`{"value_schema":"{","records":[{"value":1}]}`, `422 {"error_code":42205,"message":"Invalid schema: Invalid JSON: expected a field name at byte 1"}`},
+		{`{"value_schema":"` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + `","records":[{"value":1}]}`, `422 {"error_code":42205,"message":"Invalid schema: it is nested deeper than 100 levels"}`},
 		{`{"value_schema":"\"nosuch\"","records":[{}]}`, `422 {"error_code":42205,"message":"Invalid schema: type nosuch is not defined"}`},
 		{`{"value_schema_id":99,"records":[{"value":1}]}`, `422 {"error_code":42205,"message":"Invalid schema: there is no schema with id 99"}`},
 		{fmt.Sprintf(`{"value_schema_id":%d,"records":[{"value":1}]}`, other), fmt.Sprintf(`422 {"error_code":42205,"message":"Invalid schema: schema %d is not registered under subject orders-value"}`, other)},
