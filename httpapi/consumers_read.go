@@ -175,6 +175,9 @@ func (s *Server) deliver(c *fiber.Ctx, records []*sluice.Record, failed error, f
 	conn, ok := c.Context().Conn().(*clientConn)
 	if !ok || c.Method() == fiber.MethodHead { // an answer without a body delivers nothing
 		settled(false)
+	} else if conn.Gone() { // since the last look at it: the socket would take the answer, and nobody have it
+		settled(false)
+		return errGone
 	} else {
 		// A write deadline of the handler's makes fasthttp flush at once; clientConn has finer ones of its own.
 		if err := c.Context().SetWriteDeadline(time.Now().Add(time.Hour)); err != nil {

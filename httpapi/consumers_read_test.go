@@ -152,6 +152,26 @@ func TestAHeldReadEndsWithItsClient(t *testing.T) {
 	p.wantValues(p.read(base, ""), "b")
 }
 
+// A record that comes in the moment after the client has left was not delivered to it: the socket would still take it.
+func TestARecordBehindItsClientStays(t *testing.T) {
+	p := pullers(t)
+	topic, group := p.k.Topic(t, "orders", 1), backend.Unique("g")
+	p.produce(topic, 0, "a")
+	base := p.consumer(group, `{"auto.offset.reset":"earliest","consumer.request.timeout.ms":"50000"}`, topic)
+	p.wantValues(p.read(base, ""), "a")
+	at, _ := url.Parse(base)
+	for i := range 5 { // at any point between two looks at the client
+		conn := p.raw("GET " + at.Path + "/records HTTP/1.1\r\nHost: sluice\r\n\r\n")
+		await(t, "a held read", func() bool { return p.reads() == 1 })
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+		value := fmt.Sprint("late ", i)
+		p.produce(topic, 0, value)
+		p.wantValues(p.read(base, ""), value)
+	}
+}
+
 func TestDeleteEndsAHeldRead(t *testing.T) {
 	p := pullers(t)
 	topic, group := p.k.Topic(t, "orders", 1), backend.Unique("g")

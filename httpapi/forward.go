@@ -199,6 +199,10 @@ func (s *Server) passOn(c *fiber.Ctx, res *http.Response, base string, stop func
 		settled(false)
 		return nil
 	}
+	if conn.Gone() { // see deliver
+		settled(false)
+		return errGone
+	}
 	if err := c.Context().SetWriteDeadline(time.Now().Add(time.Hour)); err != nil { // see deliver
 		settled(false)
 		return err
