@@ -135,7 +135,8 @@ func TestAForeignConsumerInAProgressGroup(t *testing.T) {
 			t.Errorf("%s: %d records came twice", s.name, sightings-distinct)
 		}
 		// Offsets of a group that had a member expire whatever is committed later: it must be another group by now.
-		eventually(t, 20*time.Second, "the group of "+s.name+" was made anew", func() bool {
+		// The owner of partition 0 looks every thirty seconds.
+		eventually(t, 45*time.Second, "the group of "+s.name+" was made anew", func() bool {
 			state, kind := describe(t, k, s.group)
 			return state == "Empty" && kind == ""
 		})
