@@ -60,30 +60,28 @@ func (w *world) topic(name string, partitions int32) (string, error) {
 	}
 }
 
-// fill appends n records with distinct keys, which decide the partition.
-func (w *world) fill(topic string, n int) error {
-	producer, err := sarama.NewAsyncProducerFromClient(w.direct)
+// fill appends n records with distinct keys, which decide the partition. It is synchronous: an asynchronous producer that
+// is closed behind its last message fails what it would still have sent again.
+func (w *world) fill(topic string, n int) (err error) {
+	producer, err := sarama.NewSyncProducerFromClient(w.direct)
 	if err != nil {
 		return err
 	}
-	go func() {
-		for i := range n {
-			producer.Input() <- &sarama.ProducerMessage{
+	defer func() { err = errors.Join(err, producer.Close()) }()
+	const atOnce = 10_000
+	for from := 0; from < n; from += atOnce {
+		var some []*sarama.ProducerMessage
+		for i := from; i < min(from+atOnce, n); i++ {
+			some = append(some, &sarama.ProducerMessage{
 				Topic: topic, Partition: int32(i % partitions),
 				Key: sarama.StringEncoder(fmt.Sprintf("customer-%d", i)), Value: sarama.ByteEncoder(value(i)),
-			}
+			})
 		}
-		producer.AsyncClose() // ends both channels when everything has its answer
-	}()
-	var errs []error
-	go func() {
-		for range producer.Successes() { // or the producer stands still
+		if err := producer.SendMessages(some); err != nil {
+			return err
 		}
-	}()
-	for e := range producer.Errors() {
-		errs = append(errs, e)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 const valueBytes = 1000
