@@ -13,6 +13,7 @@ import (
 
 const (
 	askTime      = time.Second            // for one broker to name a coordinator, connecting included
+	patientTime  = 4 * time.Second        // the same, while no broker at all is as fast as that
 	doubtTime    = 500 * time.Millisecond // at most one second opinion in so long, for each costs a connection
 	skipTime     = 10 * time.Second       // a broker that did not is asked last for so long
 	refreshTime  = 30 * time.Second       // the list of brokers is read again, when somebody asks
@@ -31,6 +32,7 @@ type finder struct {
 	read    time.Time            // when metadata was read
 	failed  map[string]time.Time // by address: when it last failed to answer
 	link    *link                // to the broker that answered last
+	bound   time.Duration        // for one broker now: askTime, or patientTime
 	allAt   time.Time            // when no broker at all answered
 	allErr  error
 	doubted time.Time // when a second opinion was asked for
@@ -38,7 +40,7 @@ type finder struct {
 }
 
 func newFinder(cfg *sarama.Config, dial dialer, seeds []string) *finder {
-	f := &finder{cfg: cfg, dial: dial, turn: make(chan struct{}, 1), seeds: seeds, failed: map[string]time.Time{}}
+	f := &finder{cfg: cfg, dial: dial, turn: make(chan struct{}, 1), seeds: seeds, failed: map[string]time.Time{}, bound: askTime}
 	f.brokers = slices.Clone(seeds)
 	return f
 }
@@ -75,9 +77,13 @@ func (f *finder) another(ctx context.Context, group, lost string) (string, error
 		if first != "" && f.failedLately(addr) {
 			break // no second opinion is worth a second
 		}
+		began := time.Now()
 		answer, err := f.ask(ctx, addr, group)
 		if ctx.Err() != nil {
 			return "", fmt.Errorf("find coordinator: %w", ctx.Err())
+		}
+		if err == nil && time.Since(began) < askTime {
+			f.bound = askTime
 		}
 		if err != nil {
 			f.failed[addr] = time.Now()
@@ -100,6 +106,7 @@ func (f *finder) another(ctx context.Context, group, lost string) (string, error
 	if first != "" {
 		return first, nil
 	}
+	f.bound = patientTime // they hang, or are slow: the next question finds out
 	f.allAt, f.allErr = time.Now(), fmt.Errorf("find coordinator: %w", errors.Join(errs...))
 	return "", f.allErr
 }
@@ -129,7 +136,7 @@ func (f *finder) failedLately(addr string) bool { return time.Since(f.failed[add
 // ask puts the question to one broker. A connection that was idle may have been closed by the broker meanwhile: that
 // one is opened again once.
 func (f *finder) ask(ctx context.Context, addr, group string) (*sarama.FindCoordinatorResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := context.WithTimeout(ctx, f.bound)
 	defer cancel()
 	if f.link != nil && f.link.addr == addr {
 		answer, err := f.put(ctx, group)
@@ -148,7 +155,7 @@ func (f *finder) ask(ctx context.Context, addr, group string) (*sarama.FindCoord
 
 func (f *finder) put(ctx context.Context, group string) (*sarama.FindCoordinatorResponse, error) {
 	l := f.link
-	answer, err := call(ctx, l, askTime, l.broker.FindCoordinator, &sarama.FindCoordinatorRequest{
+	answer, err := call(ctx, l, f.bound, l.broker.FindCoordinator, &sarama.FindCoordinatorRequest{
 		Version: 3, CoordinatorKey: group, CoordinatorType: sarama.CoordinatorGroup,
 	})
 	if err != nil {
@@ -165,7 +172,7 @@ func (f *finder) put(ctx context.Context, group string) (*sarama.FindCoordinator
 // refresh reads the list of brokers, so that the configured ones may all go away. The topic in the question only keeps
 // the answer small: without any, the broker would describe every topic.
 func (f *finder) refresh(ctx context.Context, l *link) {
-	answer, err := call(ctx, l, askTime, l.broker.GetMetadata, sarama.NewMetadataRequest(f.cfg.Version, []string{"__consumer_offsets"}))
+	answer, err := call(ctx, l, f.bound, l.broker.GetMetadata, sarama.NewMetadataRequest(f.cfg.Version, []string{"__consumer_offsets"}))
 	if err != nil {
 		f.drop() // the coordinator is known all the same
 		return

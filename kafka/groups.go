@@ -22,7 +22,8 @@ const (
 	// A member hears of a rebalance at its next heartbeat, so this is what a hand-over waits. Pull instances beat as often:
 	// the partitions of one that is deleted are to be with another within a second.
 	heartbeatTime = 500 * time.Millisecond
-	callTime      = 3 * time.Second // for every call but join and sync
+	callTime      = 3 * time.Second                           // for every call but join and sync
+	linkTime      = patientTime + handshakeTime + time.Second // to find the coordinator and to connect
 	joinTime      = rebalanceTime + 5*time.Second
 	watchTime     = 500 * time.Millisecond // a call may take, before the finder is asked whether it waits at the right broker
 	drainTime     = 4 * time.Second        // that a session's func has after its context ended

@@ -25,7 +25,7 @@ import (
 // within five seconds and with brokers that are well within one:
 //
 //	500 ms  a call that hangs is not waited for: the finder is asked meanwhile (watch)
-//	  1 s   the finder itself asks a broker that hangs, at most once in ten seconds
+//	  1 s   the finder itself asks a broker that hangs, at most once in ten seconds (4 s where all of them are slower)
 //	250 ms  soon
 //	500 ms  the finder's broker was the last to hear of it: another one's opinion (finder.another)
 //	        and the round trips of a connection and a heartbeat

@@ -49,7 +49,7 @@ func (m *member) resume(ctx context.Context, lapsed *generation) (*generation, e
 
 // join enters the next generation. If its first heartbeat is refused, it never began.
 func (m *member) join(ctx context.Context) (*generation, error) {
-	linking, cancel := context.WithTimeout(ctx, callTime)
+	linking, cancel := context.WithTimeout(ctx, linkTime)
 	defer cancel()
 	l, err := m.connect(linking)
 	if err != nil {

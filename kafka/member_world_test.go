@@ -137,7 +137,7 @@ type replica struct {
 // join starts a member. It leaves at the end of the test at the latest.
 func (w *world) join(t testing.TB, c *Clients, name string) *replica {
 	t.Helper()
-	r := &replica{name: name, net: &lossyNet{}, done: make(chan struct{})}
+	r := &replica{name: name, net: &lossyNet{under: c.dial}, done: make(chan struct{})}
 	groups := NewGroups(c, slog.New(slog.NewTextHandler(testLog{t, name}, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	groups.dial = r.net.dial
 	var ctx context.Context
@@ -260,6 +260,7 @@ func (l testLog) Write(b []byte) (int, error) {
 // lossyNet is the network of one replica's memberships. Lost, it takes what is written and brings nothing, opens no
 // connection, and not even its closing of one reaches the broker. Cut, every connection is gone and none is opened.
 type lossyNet struct {
+	under      dialer // nil is TCP
 	lost, gone atomic.Bool
 	writes     atomic.Int64 // that were lost
 	dials      atomic.Int64 // that were refused or lost
@@ -278,7 +279,11 @@ func (n *lossyNet) dial(ctx context.Context, network, addr string) (net.Conn, er
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	conn, err := dialTCP(ctx, network, addr)
+	under := n.under
+	if under == nil {
+		under = dialTCP
+	}
+	conn, err := under(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
