@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -18,23 +17,7 @@ import (
 // chunked sends a body of no announced length.
 func (w *world) chunked(method, path, body string, headers ...string) answer {
 	w.t.Helper()
-	req, err := http.NewRequest(method, w.url+path, io.MultiReader(strings.NewReader(body)))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	for i := 0; i+1 < len(headers); i += 2 {
-		req.Header.Add(headers[i], headers[i+1])
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return answer{res.StatusCode, res.Header, string(b)}
+	return w.sent(method, path, io.MultiReader(strings.NewReader(body)), headers...)
 }
 
 // A bomb that is cut off leaves nothing for the garbage collector: its room is used again.

@@ -214,7 +214,12 @@ type answer struct {
 // call sends one request; headers are name, value pairs.
 func (w *world) call(method, path, body string, headers ...string) answer {
 	w.t.Helper()
-	req, err := http.NewRequest(method, w.url+path, strings.NewReader(body))
+	return w.sent(method, path, strings.NewReader(body), headers...)
+}
+
+func (w *world) sent(method, path string, body io.Reader, headers ...string) answer {
+	w.t.Helper()
+	req, err := http.NewRequest(method, w.url+path, body)
 	if err != nil {
 		w.t.Fatal(err)
 	}
